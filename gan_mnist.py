@@ -5,14 +5,13 @@ both learn by playing against each other for the value function (equation 1 of t
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-The file reads in the order in which it runs: data, networks, losses, updates, score, pictures,
+The file reads in the order in which it runs: data, networks, losses, updates, score and pictures,
 training, command line.
 """
 
 import argparse
 import concurrent.futures
 import contextlib
-import datetime
 import difflib
 import fcntl
 import functools
@@ -30,6 +29,7 @@ import time
 import zlib
 
 import numpy as np
+from PIL import Image
 
 
 class LazyTensorFlow:
@@ -40,12 +40,12 @@ class LazyTensorFlow:
         with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(2), "w") as stderr:
             os.dup2(nowhere.fileno(), 2)  # a missing GPU is reported whatever the log level
             try:
-                import tensorflow.compat.v1 as v1
+                from tensorflow.compat import v1
             finally:
                 os.dup2(stderr.fileno(), 2)
         v1.logging.set_verbosity(v1.logging.ERROR)
         v1.disable_eager_execution()
-        v1.enable_resource_variables()  # XLA needs these two; in TensorFlow 2 they are the default
+        v1.enable_resource_variables()  # these two, TensorFlow 2's default, let XLA compile a loop
         v1.enable_control_flow_v2()
         globals()["tf"] = v1
         return getattr(v1, name)
@@ -55,20 +55,19 @@ tf = LazyTensorFlow()
 
 
 class BadInput(Exception):
-    """What the user can mend: exit status 2, and nothing was written."""
+    """What the user can mend: exit status 2, before anything is written."""
 
 
 class Fault(Exception):
-    """What went wrong while training: exit status 1, the state up to the last checkpoint kept."""
+    """What went wrong while training: exit status 1, the last checkpoint is good."""
 
 
 # ------------------------------------------------------------------------------------------ data
 
 PIXELS, MOST_IMAGES = 28 * 28, 1_000_000
-TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
-MNIST_SHA256 = {  # of the unpacked files
-    TRAIN: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    TEST: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+MNIST = {  # file: SHA-256 of its unpacked bytes
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
 }
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -83,18 +82,18 @@ def read_idx(path):
     """
     try:
         with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-            magic, n, *shape = np.frombuffer(file.read(16).ljust(16, b"\0"), ">u4").tolist()
-            pixels = file.read(min(n, MOST_IMAGES) * PIXELS + 1)  # bounds what a gzip bomb can do
+            header = file.read(16).ljust(16, b"\0")
+            magic, n, *size = np.frombuffer(header, ">u4").tolist()
+            if magic != 2051 or size != [28, 28] or not 0 < n <= MOST_IMAGES:
+                raise BadInput(
+                    f"{path}: magic number {magic}{' (labels)' * (magic == 2049)}, {n} images of "
+                    f"size {size}; it must be 2051, 1 to {MOST_IMAGES} images of size [28, 28]"
+                )
+            pixels = file.read(n * PIXELS + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: damaged or unreadable ({error}); fetch it again") from error
-    if magic != 2051 or shape != [28, 28]:
-        what = "labels" if magic == 2049 else f"shape {shape}" if magic == 2051 else "no IDX images"
-        raise BadInput(f"{path}: {what}; it must be an IDX file (magic 2051) of 28x28 images")
-    if not 0 < n <= MOST_IMAGES or len(pixels) != n * PIXELS:
-        raise BadInput(
-            f"{path}: its header promises {n} images, it holds {len(pixels) / PIXELS:.2f}; "
-            f"1 to {MOST_IMAGES} whole ones are needed"
-        )
+    if len(pixels) != n * PIXELS:
+        raise BadInput(f"{path}: too short or too long for its {n} images; fetch it again")
     return np.frombuffer(pixels, np.uint8).reshape(n, PIXELS)
 
 
@@ -105,61 +104,59 @@ def sha256(images):
 
 
 def download(name, folder):
-    """Fetches a file of MNIST; it gets its final name only if it is whole and right."""
+    """Fetches one of MNIST's files into folder, under its name only if whole and right."""
     socket.setdefaulttimeout(30)
     reasons = []
-    for mirror in MIRRORS:
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
-            try:
-                url = f"{mirror}{name}.gz"
-                file = tf.keras.utils.get_file(
-                    name + ".gz", url, cache_dir=scratch, cache_subdir=""
-                )
+    for url in (f"{mirror}{name}.gz" for mirror in MIRRORS):
+        try:
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
+                file = tf.keras.utils.get_file("file.gz", url, cache_dir=scratch, cache_subdir="")
                 images = read_idx(file)
-                if sha256(images) == MNIST_SHA256[name]:
+                if sha256(images) == MNIST[name]:
                     os.replace(file, os.path.join(folder, name + ".gz"))
                     return images
-                reasons.append(f"{url}: wrong checksum")
-            except Exception as error:  # get_file raises no narrower class
-                reasons.append(" ".join(str(error).split()))
-    raise BadInput(
-        f"--input_data_dir {folder}: {name} is not there and could not be downloaded; put "
-        f"{TRAIN}.gz and {TEST}.gz there ({'; '.join(reasons)})"
-    )
+            reasons.append(f"{url}: wrong checksum")
+        except Exception as error:  # noqa: BLE001, get_file raises no narrower class
+            reasons.append(str(error))
+    wanted = ".gz, ".join(MNIST)
+    raise BadInput(f"--input_data_dir {folder}: put {wanted}.gz there; {'; '.join(reasons)}")
 
 
 def load_data(folder):
-    """Reads the data set, and downloads what is missing of MNIST.
+    """Reads the data set, after downloading what is missing of MNIST.
 
-    Returns: uint8 [n, 784] three times: training images, validation images (the last twelfth of
-        the training file, 5,000 at most) and test images; and a SHA-256 that names the data set.
+    Returns: uint8 [n, 784] for training, validation (the last twelfth of the training file, 5,000
+    at most) and test, and the SHA-256 of both files.
     """
-    if not os.path.isdir(folder):
-        raise BadInput(f"--input_data_dir {folder}: no such folder")
-    files = [os.path.join(folder, name + end) for name in (TRAIN, TEST) for end in ("", ".gz")]
-    found = {os.path.basename(f).split(".")[0]: read_idx(f) for f in files if os.path.isfile(f)}
-    for name in {TRAIN, TEST} - set(found):
-        if any(sha256(images) != MNIST_SHA256[other] for other, images in found.items()):
-            raise BadInput(f"--input_data_dir {folder}: {name}.gz is missing beside its other half")
-        found[name] = download(name, folder)
-    train, n = found[TRAIN], len(found[TRAIN])
-    split = n - min(5000, n // 12)
-    if split == n:
-        raise BadInput(f"--input_data_dir {folder}: {n} training images; 12 are the least")
-    return train[:split], train[split:], found[TEST], sha256(train) + sha256(found[TEST])
+    files = {name: os.path.join(folder, name) for name in MNIST}
+    found = {
+        name: read_idx(path + end)
+        for name, path in files.items()
+        for end in (".gz", "")
+        if os.path.exists(path + end)
+    }
+    digests = {name: sha256(images) for name, images in found.items()}
+    for name in set(MNIST) - set(found):
+        if not os.path.isdir(folder) or any(digests[other] != MNIST[other] for other in digests):
+            raise BadInput(f"--input_data_dir {folder}: no {name}.gz there")
+        found[name], digests[name] = download(name, folder), MNIST[name]
+    train, test = (found[name] for name in MNIST)
+    held_out = min(5000, len(train) // 12)
+    if not held_out:
+        raise BadInput(f"--input_data_dir {folder}: {len(train)} training images are too few")
+    return train[:-held_out], train[-held_out:], test, [digests[name] for name in MNIST]
 
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed, epoch, n):
-    """The order in which an epoch visits the n training images: a permutation of range(n)."""
+    """The order in which an epoch visits the n training images."""
     return np.random.RandomState([seed, epoch]).permutation(n)
 
 
 def minibatch_indices(seed, n, start, count):
     """Indices of `count` images from place `start` of the endless row of shuffled epochs."""
     epochs = range(start // n, (start + count) // n + 1)
-    row = np.concatenate([epoch_order(seed, epoch, n) for epoch in epochs])
-    return row[start % n :][:count]
+    return np.concatenate([epoch_order(seed, e, n) for e in epochs])[start % n :][:count]
 
 
 def chunk_size(flags):
@@ -168,10 +165,10 @@ def chunk_size(flags):
 
 
 def draw_chunk(flags, images, chunk):
-    """All that chance decides in a chunk, from the seed and the chunk's number alone.
+    """All that chance decides in a chunk of steps, from the seed and the chunk's number alone.
 
-    Returns: for D's updates minibatches x (0 to 255), z, and the factors of dropout for D(x) and
-        D(G(z)); for G's updates z and the factors for D(G(z)). Shapes [step, update, ...].
+    Returns: minibatches x (0 to 255), z, and dropout's factors for D(x) and D(G(z)), for D's
+    updates; z and dropout's factors for G's updates. Shapes [step, update, ...].
     """
     size, batch, d_step, g_step = chunk_size(flags), flags.batch_size, flags.d_step, flags.g_step
     uniform = np.random.Generator(np.random.SFC64([flags.seed, chunk])).random
@@ -196,13 +193,11 @@ Z_SIZE, HIDDEN = 100, 128
 
 def layer(inputs, units, scope):
     """A fully connected layer, inputs W + b; another call with the same scope shares W and b."""
+    normal, constant = tf.truncated_normal_initializer(stddev=0.1), tf.constant_initializer(0.1)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-        normal, constant = tf.truncated_normal_initializer(stddev=0.1), tf.constant_initializer(0.1)
-        weight = tf.get_variable(
-            scope[:2] + "weight", [inputs.shape[-1], units], tf.float32, normal
-        )
-        bias = tf.get_variable(scope[:2] + "bias", [units], tf.float32, constant)
-        return tf.nn.bias_add(tf.matmul(inputs, weight), bias)
+        W = tf.get_variable(scope[0] + "_weight", [inputs.shape[-1], units], initializer=normal)
+        b = tf.get_variable(scope[0] + "_bias", [units], initializer=constant)
+        return tf.matmul(inputs, W) + b
 
 
 def generator(z):
@@ -211,13 +206,13 @@ def generator(z):
     return tf.sigmoid(layer(hidden, PIXELS, "G_nn2"))
 
 
-def discriminator(x, dropout=None):
+def discriminator(x, dropout=1.0):
     """D(x): images [batch, 784] to the probability [batch, 1] that they are real, and its logit.
 
-    dropout: factors [batch, 128] for the hidden layer while D or G trains, as in the paper.
+    dropout: factors [batch, 128] of the hidden units in training; the paper's D had dropout too.
     """
-    hidden = tf.tanh(layer(x, HIDDEN, "D_nn1"))
-    logit = layer(hidden if dropout is None else hidden * dropout, 1, "D_nn2")
+    hidden = tf.tanh(layer(x, HIDDEN, "D_nn1")) * dropout
+    logit = layer(hidden, 1, "D_nn2")
     return tf.sigmoid(logit), logit
 
 
@@ -225,19 +220,19 @@ def discriminator(x, dropout=None):
 
 
 def cross_entropy(logit, label):
-    """Minibatch mean of -log D (label 1) or -log(1 - D) (label 0) in nats, finite for any logit."""
+    """Minibatch mean of -log D (label 1) or -log(1 - D) (label 0), in nats, for any logit."""
     labels = tf.fill(tf.shape(logit), label)
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logit))
 
 
 def discriminator_loss(logit_real, logit_fake):
-    """-V(D, G) of equation 1, which D minimises; 2 log 2 when D can only guess."""
+    """D_loss = -V(D, G) of equation 1; 2 log 2 if D can only guess."""
     return cross_entropy(logit_real, 1.0) + cross_entropy(logit_fake, 0.0)
 
 
 def generator_loss(logit_fake, kind):
-    """What G minimises: "minimax", its part of V, E log(1 - D(G(z))); or "non_saturating",
-    -E log D(G(z)), whose gradients stay strong while D wins (end of section 3)."""
+    """G_loss: "minimax" is G's part of V, E[log(1 - D(G(z)))]; "non_saturating" is
+    -E[log D(G(z))], which still teaches G when D wins easily (end of section 3)."""
     if kind == "minimax":
         return -cross_entropy(logit_fake, 0.0)
     return cross_entropy(logit_fake, 1.0)
@@ -253,16 +248,16 @@ def after(update, tensor):
 
 
 class GAN:
-    """The two players as a TensorFlow graph, and the game."""
+    """The two players as a TensorFlow graph, and the game between them."""
 
     def __init__(self, flags):
-        """Builds the algorithm once, just as TensorBoard draws it."""
+        """Builds the algorithm once, as TensorBoard draws it."""
         self.flags, self.step = flags, tf.train.get_or_create_global_step()
         self.x = tf.placeholder(tf.float32, [None, PIXELS], name="input")
         self.z = tf.placeholder(tf.float32, [None, Z_SIZE], name="Z")
-        fake = generator(self.z)
+        G_sample = generator(self.z)
         D_real, logit_real = discriminator(self.x)
-        D_fake, logit_fake = discriminator(fake)
+        D_fake, logit_fake = discriminator(G_sample)
         with tf.name_scope("D_loss"):
             D_loss = discriminator_loss(logit_real, logit_fake)
         with tf.name_scope("G_loss"):
@@ -273,80 +268,74 @@ class GAN:
         self.G_solver = self.adam(flags.g_learning_rate, "G_Adam")
         self.D_update = self.D_solver.minimize(D_loss, var_list=self.theta_D)
         self.G_update = self.G_solver.minimize(G_loss, var_list=self.theta_G)
-        means = tf.reduce_mean(D_real), tf.reduce_mean(D_fake)
-        self.charts = dict(zip(CHARTS, (D_loss, G_loss) + means))
+        self.charts = {"D_loss": D_loss, "G_loss": G_loss}
+        self.charts["D_real"], self.charts["D_fake"] = map(tf.reduce_mean, (D_real, D_fake))
 
-    def adam(self, learning_rate, name):
-        """Adam, whose learning rate halves every --lr_half_life training steps (0: never)."""
-        halve = tf.train.exponential_decay
+    def adam(self, rate, name):
+        """Adam with a learning rate that halves every --lr_half_life steps; 0 stands for never."""
         half_life = self.flags.lr_half_life or np.inf
-        return tf.train.AdamOptimizer(
-            lambda: halve(learning_rate, self.step, half_life, 0.5),
-            self.flags.beta1,
-            self.flags.beta2,
-            name=name,
-        )
+        decayed = functools.partial(tf.train.exponential_decay, rate, self.step, half_life, 0.5)
+        return tf.train.AdamOptimizer(decayed, self.flags.beta1, self.flags.beta2, name=name)
 
     def prepare(self, chunk):
         """Adds what the picture leaves out: averages of theta_G, and the game compiled by XLA."""
         self.average = tf.train.ExponentialMovingAverage(self.flags.ema_decay, self.step)
         self.average.apply(self.theta_G)
 
-        def average(getter, *args, **kwargs):
+        def averaged(getter, *args, **kwargs):
             return self.average.average(getter(*args, **kwargs))
 
-        with tf.variable_scope("", custom_getter=average):
+        with tf.variable_scope("", custom_getter=averaged):
             self.G_average = generator(self.z)
         self.inputs = [tf.placeholder(tf.int32, []), tf.placeholder(tf.int32, [])]
-        self.inputs += [tf.placeholder(moves.dtype, moves.shape) for moves in chunk]
+        self.inputs += [tf.placeholder(array.dtype, array.shape) for array in chunk]
         self.losses = tf.xla.experimental.compile(self.play, self.inputs)
 
     def update_D(self, x, z, dropout):
-        """One Adam update of theta_D on a minibatch x (0 to 255) and z. Returns D_loss before it."""
+        """One Adam update of theta_D on a minibatch x (0 to 255) and z. Returns: D_loss before."""
         _, logit_real = discriminator(tf.cast(x, tf.float32) / 255, dropout[0])
         _, logit_fake = discriminator(generator(z), dropout[1])
         D_loss = discriminator_loss(logit_real, logit_fake)
         return after(self.D_solver.minimize(D_loss, var_list=self.theta_D), D_loss)
 
     def update_G(self, z, dropout):
-        """One Adam update of theta_G, and of its average, on z. Returns G_loss before it."""
+        """One Adam update of theta_G on z, then of its average. Returns: G_loss before."""
         _, logit_fake = discriminator(generator(z), dropout)
         G_loss = generator_loss(logit_fake, self.flags.g_loss)
         G_loss = after(self.G_solver.minimize(G_loss, var_list=self.theta_G), G_loss)
         with tf.control_dependencies([G_loss]):
             return after(self.average.apply(self.theta_G), G_loss)
 
-    def play(self, first, last, x, z_D, dropout_D, z_G, dropout_G):
-        """THE GAME (algorithm 1 of the paper): training steps first to last - 1 of a chunk.
+    def play(self, first, last, *moves):
+        """THE GAME (the paper's algorithm 1): training steps first to last - 1 of a chunk.
 
-        Returns both losses of the last step; one that is not finite ends the game at once.
+        Returns: both losses of the last step; one that is not finite ends the game at once.
         """
 
         def training_step(i, D_loss, G_loss):
+            x, z_D, dropout_D, z_G, dropout_G = (tf.gather(move, i) for move in moves)
             for j in range(self.flags.d_step):
                 with tf.control_dependencies([D_loss, G_loss]):
-                    D_loss = self.update_D(*(tf.gather(move, i)[j] for move in (x, z_D, dropout_D)))
+                    D_loss = self.update_D(x[j], z_D[j], dropout_D[j])
             for j in range(self.flags.g_step):
                 with tf.control_dependencies([D_loss, G_loss]):
-                    G_loss = self.update_G(*(tf.gather(move, i)[j] for move in (z_G, dropout_G)))
+                    G_loss = self.update_G(z_G[j], dropout_G[j])
             with tf.control_dependencies([D_loss, G_loss]):
                 return after(tf.assign_add(self.step, 1), i + 1), D_loss, G_loss
 
-        def going_on(i, D_loss, G_loss):
+        def goes_on(i, D_loss, G_loss):
             return tf.logical_and(i < last, tf.is_finite(D_loss + G_loss))
 
-        return tf.while_loop(going_on, training_step, [first, 0.0, 0.0])[1:]
+        return tf.while_loop(goes_on, training_step, [first, 0.0, 0.0])[1:]
 
 
-# ----------------------------------------------------------------------------- score and pictures
-
-CHARTS = {"D_loss": "D_loss", "G_loss": "G_loss", "D_real": "D(x)", "D_fake": "D(G(z))"}
+# ---------------------------------------------------------------------------- score and pictures
 
 
 def parzen_log_densities(images, samples, sigmas):
-    """Log densities, in nats, of images under Gaussian windows on the samples (paper, section 5).
+    """Log densities of images under Gaussian windows on the samples (section 5 of the paper).
 
-    Both uint8 [n, 784], taken as 0 to 1. Returns: float64 [len(sigmas), len(images)].
+    Both uint8 [n, 784], taken as 0 to 1. Returns: nats, float64 [len(sigmas), len(images)].
     """
     samples, densities = np.float32(samples) / 255, np.empty([len(sigmas), len(images)])
     for first in range(0, len(images), 200):  # block by block, so that memory stays small
@@ -361,7 +350,7 @@ def parzen_log_densities(images, samples, sigmas):
 
 
 def parzen_score(samples, validation, test):
-    """Mean log-likelihood of test in nats, its standard error, and the sigma best for validation."""
+    """Mean log-likelihood of test in nats, its standard error, the sigma best for validation."""
     sigmas = np.geomspace(0.1, 0.5, 25)
     sigma = sigmas[parzen_log_densities(validation, samples, sigmas).mean(1).argmax()]
     densities = parzen_log_densities(test, samples, [sigma])[0]
@@ -390,7 +379,7 @@ def grid(digits):
 
 @contextlib.contextmanager
 def whole_file(path):
-    """Yields a binary file that gets its name only when it is complete."""
+    """Yields a file that gets its name only when it is complete."""
     with open(path + ".part", "wb") as file:
         yield file
     os.replace(path + ".part", path)
@@ -398,16 +387,12 @@ def whole_file(path):
 
 def save_grid(path, digits):
     """Writes the digits as one PNG, white on black."""
-    from PIL import Image
-
     with whole_file(path) as file:
         Image.fromarray(grid(digits)).save(file, "PNG")
 
 
 def save_animation(path, pngs):
     """Writes the pictures as a GIF of 100 frames at most, the last one held for two seconds."""
-    from PIL import Image
-
     chosen = np.unique(np.linspace(0, len(pngs) - 1, 100).astype(int))
     frames = [Image.open(pngs[k]).copy() for k in chosen]
     times = [100] * (len(frames) - 1) + [2000]  # milliseconds
@@ -417,26 +402,31 @@ def save_animation(path, pngs):
 
 def save_curves(path, history):
     """Draws losses and probabilities over the steps; history: {step: {"D_loss": ..., ...}}."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, for it takes its time
     from matplotlib.figure import Figure
 
     figure, steps = Figure(figsize=(8, 7)), sorted(history)
     FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True)
-    for axes, tags in ((above, ("D_loss", "G_loss")), (below, ("D_real", "D_fake"))):
-        for tag in tags:
-            axes.plot(steps, [history[step][tag] for step in steps], label=CHARTS[tag])
-    above.axhline(2 * np.log(2), color="gray", ls="--", label="2 log 2: D_loss at the optimum")
-    below.axhline(0.5, color="gray", ls="--", label="1/2: both at the optimum")
-    above.set(title="The game, on held-out digits", ylabel="loss (nats)")
-    below.set(xlabel="training step", ylabel="probability of being real", ylim=(0, 1))
-    above.legend()
-    below.legend()
+    axes = figure.subplots(2, 1, sharex=True)
+    for ax, tag, label in zip(
+        axes.repeat(2),
+        ("D_loss", "G_loss", "D_real", "D_fake"),
+        ("D_loss", "G_loss", "D(x)", "D(G(z))"),
+    ):
+        ax.plot(steps, [history[step][tag] for step in steps], label=label)
+    axes[0].axhline(2 * np.log(2), color="gray", ls="--", label="2 log 2: D_loss at the optimum")
+    axes[1].axhline(0.5, color="gray", ls="--", label="1/2: both at the optimum")
+    axes[0].set(title="The game, on held-out digits", ylabel="loss (nats)")
+    axes[1].set(xlabel="training step", ylabel="probability of being real", ylim=(0, 1))
+    for ax in axes:
+        ax.legend()
     with whole_file(path) as file:
         figure.savefig(file, format="png", bbox_inches="tight")
 
 
-# --------------------------------------------------------------------------------------- training
+# -------------------------------------------------------------------------------------- training
+
+CHECKPOINT_SECONDS = 20
 
 
 class Run:
@@ -445,21 +435,22 @@ class Run:
     def __init__(self, flags, data):
         self.flags, self.folder, self.data = flags, flags.output_dir, data
         self.pool, self.chunks = concurrent.futures.ThreadPoolExecutor(1), {}
-        self.history = read_history(self.folder)
         tf.set_random_seed(flags.seed)
         self.gan = GAN(flags)
-        self.writer = tf.summary.FileWriter(self.folder)
-        if not self.history:
-            self.writer.add_graph(tf.get_default_graph())
+        picture = tf.get_default_graph().as_graph_def()
         self.gan.prepare(self.chunk(0))
-        self.saver, self.session = tf.train.Saver(), tf.Session()
+        self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
         self.session.run(tf.global_variables_initializer())
         self.step = restore(self.session, self.saver, self.folder)
-        if self.step is None:
-            self.step = 0
-            self.save()
-        self.saved = self.told = time.time()
-        self.since = self.step, self.saved
+        self.begun = self.seen = self.step, time.monotonic()
+        self.saved = self.told = 0.0
+        self.history = read_history(self.folder)
+        self.writer = tf.summary.FileWriter(self.folder)
+        if not self.history:
+            self.writer.add_graph(None, graph_def=picture)
+            table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
+            table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
+            self.writer.add_summary(self.session.run(table))
 
     def chunk(self, number):
         """What draw_chunk returns; the next chunk is drawn while this one is being played."""
@@ -473,50 +464,52 @@ class Run:
         """Plays to the end of the chunk, to the next summary or to the last step."""
         size, every = chunk_size(self.flags), self.flags.summary_steps
         number, first = divmod(self.step, size)
-        stop = min(self.step - first + size, self.step - self.step % every + every)
-        last = min(stop, self.flags.max_steps) - self.step + first
-        feed = dict(zip(self.gan.inputs, (first, last) + self.chunk(number)))
-        self.losses = self.session.run(self.gan.losses, feed)
+        steps = min(size - first, every - self.step % every, self.flags.max_steps - self.step)
+        feed = dict(zip(self.gan.inputs, (first, first + steps) + self.chunk(number)))
+        losses = self.session.run(self.gan.losses, feed)
         self.step = int(self.session.run(self.gan.step))
-        self.check(*self.losses)
+        self.require_finite(*losses)
+        self.tell(*losses)
 
-    def check(self, D_loss, G_loss):
+    def require_finite(self, D_loss, G_loss):
         """Raises: Fault if a loss is not finite."""
         if not np.isfinite(D_loss + G_loss):
             raise Fault(
-                f"D_loss {D_loss}, G_loss {G_loss} at step {self.step}; model.ckpt-"
-                f"{checkpoints(self.folder)[0]} in {self.folder} is good; try lower learning rates"
+                f"D_loss {D_loss}, G_loss {G_loss} at step {self.step}; the last good state is "
+                f"{tf.train.latest_checkpoint(self.folder)}; smaller learning rates may help"
             )
 
-    def chart(self):
+    def charts(self):
         """The game as it stands, on held-out digits and without dropout."""
         x = np.float32(self.data[1][:1000]) / 255
-        z = noise(len(x), self.flags.seed + 1)
-        return self.session.run(self.gan.charts, {self.gan.x: x, self.gan.z: z})
+        feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
+        charts = self.session.run(self.gan.charts, feed)
+        self.require_finite(charts["D_loss"], charts["G_loss"])
+        return charts
 
     def samples(self, n, seed):
         return draw_samples(self.session, self.gan.G_average, self.gan.z, noise(n, seed))
 
     def save(self):
         """Writes a checkpoint, if the state is one to go on from."""
-        charts = self.chart()
-        self.check(charts["D_loss"], charts["G_loss"])
+        self.charts()
         require_room(self.folder)
         prefix = os.path.join(self.folder, "model.ckpt")
-        self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
-        self.saved = time.time()
+        if self.saved or not tf.train.get_checkpoint_state(self.folder):
+            self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
+        self.saved = time.monotonic()
 
     def summarise(self):
         """Adds this step to curves and pictures, unless it is there from before a stop."""
         if self.step <= max(self.history, default=-1):
             return
         require_room(self.folder)
-        (last, then), values = self.since, self.chart()
+        (step, then), values = self.seen, self.charts()
         digits = self.samples(10000, self.flags.seed + 1)
-        score = parzen_score(digits, self.data[1][:100], self.data[2][:300])
+        score = parzen_score(digits, self.data[1][:100], self.data[2][:300])  # cheap estimate
         values["parzen_log_likelihood"] = score[0]
-        if self.step > last:
-            values["steps_per_second"] = (self.step - last) / (time.time() - then)
+        if self.step > step:
+            values["steps_per_second"] = (self.step - step) / (time.monotonic() - then)
         png = os.path.join(self.folder, "samples", f"step_{self.step:07d}.png")
         save_grid(png, self.samples(64, self.flags.seed))
         with open(png, "rb") as file:
@@ -526,17 +519,23 @@ class Run:
             summary.value.add(tag=tag, simple_value=value)
         self.writer.add_summary(summary, self.step)
         self.writer.flush()
-        self.history[self.step], self.since = values, (self.step, time.time())
+        self.history[self.step], self.seen = values, (self.step, time.monotonic())
 
-    def tell(self):
-        """The progress line: in place on a terminal, else now and then."""
-        now, in_place = time.time(), sys.stdout.isatty()
-        if now - self.told > (0.5 if in_place else 15):
-            rate = (self.step - self.since[0] + 1e-9) / (now - self.since[1])
-            left = datetime.timedelta(seconds=int((self.flags.max_steps - self.step) / rate))
-            line = f"step {self.step}/{self.flags.max_steps}  D_loss {self.losses[0]:.3f}  "
-            line += f"G_loss {self.losses[1]:.3f}  {rate:.0f} steps/s  {left} left"
-            print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
+    def tell(self, D_loss, G_loss):
+        """The progress line: in place on a terminal, a line now and then elsewhere."""
+        now, in_place = time.monotonic(), sys.stdout.isatty()
+        if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
+            rate = (self.step - self.begun[0]) / (now - self.begun[1])
+            left = (self.flags.max_steps - self.step) / rate
+            line = (
+                f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  G_loss {G_loss:.3f}"
+                f"  {rate:.0f} steps/s  {left // 60:.0f}:{left % 60:02.0f} left"
+            )
+            print(
+                "\r" * in_place + line + "\033[K" * in_place,
+                end="" if in_place else "\n",
+                flush=True,
+            )
             self.told = now
 
     def finish(self):
@@ -547,16 +546,14 @@ class Run:
         save_animation(os.path.join(self.folder, "samples.gif"), pngs)
         digits = self.samples(10000, self.flags.seed + 1)
         mean, error, sigma = parzen_score(digits, self.data[1][:1000], self.data[2])
-        print(
-            f"\nParzen log-likelihood: {mean:.1f} +- {error:.1f} nats at sigma {sigma:.3f} (MNIST: "
-            f"225 +- 2 the paper's larger networks, 241 real digits)\nRun: {self.folder}  with "
-            f"samples.gif, losses.png\nLast picture: {pngs[-1]}\nCurves: tensorboard --logdir "
-            f"{os.path.dirname(self.folder) or '.'}"
-        )
+        print(f"\nParzen log-likelihood {mean:.1f} +- {error:.1f} nats, sigma {sigma:.3f}")
+        print("  on MNIST: 225 +- 2 for the paper's larger networks, 241 for real digits")
+        print(f"Run: {self.folder} (losses.png, samples.gif)\nLast picture: {pngs[-1]}")
+        print(f"Curves: tensorboard --logdir {os.path.dirname(self.folder) or '.'}")
 
 
 def read_history(folder):
-    """What the event files hold: {step: {"D_loss": ..., ...}}, up to where a kill cut them off."""
+    """What the event files hold, {step: {"D_loss": ..., ...}}, up to where a kill cut them off."""
     history = {}
     for name in sorted(os.listdir(folder)):
         if name.startswith("events.out.tfevents"):
@@ -568,34 +565,28 @@ def read_history(folder):
     return history
 
 
-def checkpoints(folder):
-    """Steps of the checkpoints in the folder, newest first."""
-    names = [name[11:-6] for name in os.listdir(folder) if name.endswith(".index")]
-    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
-
-
 def restore(session, saver, folder):
-    """Restores the newest whole checkpoint. Returns: its step, None if there is none.
+    """Restores the newest whole checkpoint. Returns: its step, 0 if there is none yet.
 
-    Raises: BadInput if none of the checkpoints there are is whole, or one is of other networks.
+    Raises: BadInput if there are some, but none of these networks and whole.
     """
-    for step in checkpoints(folder):
-        path = os.path.join(folder, f"model.ckpt-{step}")
+    state, reason = tf.train.get_checkpoint_state(folder), None
+    for path in reversed(state.all_model_checkpoint_paths if state else []):
         try:
             saver.restore(session, path)
-            return step
-        except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-            raise BadInput(f"{path}: not a checkpoint of these networks") from error
-        except (tf.errors.OpError, ValueError):
-            print(f"{path} is damaged; going on from the one before", file=sys.stderr)
-    if checkpoints(folder):
-        raise BadInput(f"--output_dir {folder}: all its checkpoints are damaged")
+            saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
+            return int(path.split("-")[-1])
+        except (tf.errors.OpError, ValueError) as error:
+            reason = f"{path}: {str(error).splitlines()[0]}"
+    if reason:
+        raise BadInput(f"--output_dir {folder}: damaged, or of other networks: {reason}")
+    return 0
 
 
 def require_room(folder):
-    """Raises: Fault if a summary and a checkpoint might not fit on the disk, or folder is gone."""
+    """Raises: Fault if a summary and a checkpoint might not fit, OSError if the folder is gone."""
     if shutil.disk_usage(folder).free < 8 << 20:
-        raise Fault(f"{folder}: the disk is nearly full; make room (8 MB) and start again with it")
+        raise Fault(f"the disk of {folder} is full (8 MB needed); make room, then start it again")
 
 
 def train(flags, data):
@@ -604,36 +595,38 @@ def train(flags, data):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stops.append(number))
     run = Run(flags, data)
-    run.summarise()
+    if run.step % flags.summary_steps == 0:
+        run.summarise()
+    run.save()
     while run.step < flags.max_steps and not stops:
         run.play_on()
         if run.step % flags.summary_steps == 0 or run.step == flags.max_steps:
             run.summarise()
-        if time.time() - run.saved > 20:
+        if time.monotonic() - run.saved > CHECKPOINT_SECONDS:
             run.save()
-        run.tell()
     run.save()
     if stops:
-        print(f"\nStopped at step {run.step}; to go on, add --output_dir {flags.output_dir}")
+        print(f"\nStopped at step {run.step}; to go on: --output_dir {flags.output_dir}")
         return 128 + stops[0]
     run.finish()
     return 0
 
 
 def sample(flags):
-    """Writes digits of a trained run, with averaged weights: generated.png and generated.npy."""
+    """Draws digits with the averaged weights of a run: generated.png, generated.npy."""
     z = tf.placeholder(tf.float32, [None, Z_SIZE])
     G_sample, average = generator(z), tf.train.ExponentialMovingAverage(0.0)
     saver = tf.train.Saver(average.variables_to_restore(tf.trainable_variables()))
     with tf.Session() as session:
-        if restore(session, saver, flags.output_dir) is None:
+        if not tf.train.latest_checkpoint(flags.output_dir):
             raise BadInput(f"--output_dir {flags.output_dir}: no checkpoint there; train first")
+        restore(session, saver, flags.output_dir)
         digits = draw_samples(session, G_sample, z, noise(flags.sample, flags.seed))
     path = os.path.join(flags.output_dir, "generated")
-    for end in (".png", ".npy"):  # what was generated before is kept under the next free number
-        free = next(n for n in itertools.count(1) if not os.path.exists(f"{path}-{n}{end}"))
+    for end in (".png", ".npy"):  # what was drawn before is kept, under the first free number
+        earlier = (f"{path}-{n}{end}" for n in itertools.count(1))
         if os.path.exists(path + end):
-            os.rename(path + end, f"{path}-{free}{end}")
+            os.rename(path + end, next(name for name in earlier if not os.path.exists(name)))
     save_grid(path + ".png", digits)
     with whole_file(path + ".npy") as file:
         np.save(file, digits.reshape(-1, 28, 28))
@@ -643,163 +636,162 @@ def sample(flags):
 
 # ---------------------------------------------------------------------------------- command line
 
-FLAGS = {  # name: default, least, most, meaning
-    "max_steps": (200_000, 1, 10**9, "training steps"),
-    "batch_size": (64, 1, MOST_IMAGES, "images, or z, in a minibatch"),
-    "d_step": (1, 0, 100, "updates of D in a training step"),
-    "g_step": (1, 0, 100, "updates of G in a training step"),
-    "d_learning_rate": (1e-3, 0.0, 10.0, "Adam's learning rate for D"),
-    "g_learning_rate": (1e-3, 0.0, 10.0, "Adam's learning rate for G"),
-    "lr_half_life": (50_000, 0, 10**9, "training steps in which both halve; 0: never"),
-    "beta1": (0.0, 0.0, 0.999, "Adam's beta1, its memory for gradients"),
-    "beta2": (0.99, 0.0, 0.99999, "Adam's beta2, its memory for their squares"),
-    "dropout": (0.5, 0.0, 0.99, "share of D's hidden units left out in an update"),
-    "ema_decay": (0.999, 0.0, 0.99999, "memory of the average of G's weights; 0: the last weights"),
-    "seed": (0, 0, 2**31 - 2, "another seed, another run; with --sample, other digits"),
-    "summary_steps": (5000, 1, 10**9, "training steps between summaries"),
-}
-OBSERVERS = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors take one line."""
-
-    def error(self, message):
-        raise BadInput(message)
+OBSERVING = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
 
 
 def between(least, most):
-    """An argparse type: a number of the type of the bounds, between them."""
+    """An argparse type: numbers from least to most, whole if these are."""
 
     def parse(text):
         with contextlib.suppress(ValueError):
             if least <= type(least)(text) <= most:
                 return type(least)(text)
         kind = "whole number" if isinstance(least, int) else "number"
-        raise argparse.ArgumentTypeError(f"must be a {kind} from {least} to {most}, not {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is no {kind} from {least} to {most}")
 
     return parse
 
 
-def folder_name(text):
-    """An argparse type: a path that Python and TensorFlow both can open."""
-    if not text.isprintable() or set(text) & set("*?[]") or not text:
-        raise argparse.ArgumentTypeError(f"{text!r} is empty or holds one of * ? [ ]")
+def folder(text):
+    """An argparse type: names of folders that TensorFlow takes literally."""
+    if not text.isprintable() or not text or set(text) & set("*?[]\\"):
+        raise argparse.ArgumentTypeError(f"{text!r} is empty or holds one of * ? [ ] \\")
     return text
 
 
-def parse_flags(argv):
-    """The flags in argv, those alone: {name: value}. Raises: BadInput."""
-    parser = Parser("gan_mnist.py", description=__doc__.split("\n")[0], allow_abbrev=False)
-    add = functools.partial(parser.add_argument, default=argparse.SUPPRESS)
-    add("--input_data_dir", type=folder_name, metavar="DIR", help="IDX files, gzipped or not")
-    add("--output_dir", type=folder_name, metavar="DIR", help="of this run; if it is one, go on")
-    add("--sample", type=between(1, 100_000), metavar="N", help="no training: N digits of the run")
-    losses = ["non_saturating", "minimax"]
-    add("--g_loss", choices=losses, help="what G minimises (default: non_saturating)")
-    for name, (default, least, most, meaning) in FLAGS.items():
-        text = f"{meaning} (default: {default})"
-        add("--" + name, type=between(least, most), metavar="N", help=text)
-    flags, unknown = parser.parse_known_args(argv)
-    if unknown:
-        known = [action.option_strings[0] for action in parser._actions]
-        near = difflib.get_close_matches(unknown[0], known, 1, 0)[0]
-        raise BadInput(f"{unknown[0]}: no such flag; is {near} meant?")
-    return vars(flags)
+class Parser(argparse.ArgumentParser):
+    """argparse, with one-line errors."""
+
+    def error(self, message):
+        raise BadInput(message)
 
 
-def settle_flags(argv):
-    """Flags from argv, else those the run in --output_dir was started with, else the defaults.
+def parse_flags(argv, started=None):
+    """Flags from argv; those it does not name from `started`, else the defaults.
 
-    Raises: BadInput, also if a flag would change a run that is to go on.
+    Raises: BadInput.
     """
-    given, saved = parse_flags(argv), {}
     here = os.path.dirname(os.path.abspath(__file__))
-    flags = {"input_data_dir": os.path.join(here, "MNIST_data"), "g_loss": "non_saturating"}
-    flags.update((name, setting[0]) for name, setting in FLAGS.items())
-    folder = given.get("output_dir", "")
-    if os.path.exists(folder):
-        saved = saved_flags(folder)
-    differ = [
-        name
-        for name in saved
-        if name not in OBSERVERS and given.get(name, saved[name]) != saved[name]
-    ]
-    if differ and "sample" not in given:
-        raise BadInput(
-            f"--output_dir {folder}: that run has "
-            + ", ".join(f"--{name} {saved[name]}, not {given[name]}" for name in differ)
-            + "; leave these out to go on with it, or name a new folder"
-        )
-    flags = argparse.Namespace(**{**flags, "sample": 0, "data": None, **saved, **given})
-    if flags.sample and not saved:
-        raise BadInput("--sample needs --output_dir with the folder of a run")
+    parser = Parser(
+        "gan_mnist.py",
+        description=__doc__.split("\n")[0],
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+    def add(name, default, kind, meaning, **more):
+        parser.add_argument("--" + name, default=default, type=kind, help=meaning, **more)
+
+    add("input_data_dir", os.path.join(here, "MNIST_data"), folder, "the IDX files, .gz or not")
+    add("output_dir", None, folder, "folder of this run; an earlier run there goes on")
+    add("sample", 0, between(1, 100_000), "no training: draw so many digits of that run")
+    add("max_steps", 200_000, between(1, 10**9), "training steps")
+    add("batch_size", 64, between(1, MOST_IMAGES), "images, or z, in a minibatch")
+    add("d_step", 1, between(0, 100), "updates of D in a training step")
+    add("g_step", 1, between(0, 100), "updates of G in a training step")
+    add("g_loss", "non_saturating", str, "G's loss", choices=["non_saturating", "minimax"])
+    add("d_learning_rate", 2e-3, between(0.0, 10.0), "Adam's learning rate for D")
+    add("g_learning_rate", 2e-3, between(0.0, 10.0), "Adam's learning rate for G")
+    add("lr_half_life", 50_000, between(0, 10**9), "steps in which both halve; 0: never")
+    add("beta1", 0.0, between(0.0, 0.999), "Adam's memory for gradients")
+    add("beta2", 0.99, between(0.0, 0.99999), "Adam's memory for their squares")
+    add("dropout", 0.5, between(0.0, 0.99), "share of D's hidden units an update leaves out")
+    add("ema_decay", 0.9999, between(0.0, 0.999999), "memory of the average of G's weights")
+    add("seed", 0, between(0, 2**31 - 2), "another seed, another run; for --sample: other digits")
+    add("summary_steps", 5000, between(1, 10**9), "steps between summaries")
+    flags, unknown = parser.parse_known_args(argv, started)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
+        raise BadInput(f"{unknown[0]}: no such flag; is {near[0]} meant?")
     if not flags.d_step + flags.g_step:
-        raise BadInput("--d_step and --g_step are both 0: nobody would learn")
+        raise BadInput("--d_step and --g_step are both 0; one at least must learn")
     return flags
 
 
-def saved_flags(folder):
-    """The flags that the run in the folder was started with; {} for an empty folder."""
+def resume_flags(argv, folder):
+    """Flags for the run that is in the folder. Raises: BadInput if they would change it."""
     try:
-        if not os.listdir(folder):
-            return {}
         with open(os.path.join(folder, "flags.json")) as file:
-            saved = json.loads(file.read() or "{}")
-        argv = [f"--{name}={value}" for name, value in saved.items() if name != "data"]
-        return {**parse_flags(argv), **({"data": saved["data"]} if saved else {})}
-    except (OSError, ValueError, KeyError, AttributeError, BadInput) as error:
-        raise BadInput(f"--output_dir {folder}: not a folder with a run ({error})") from error
+            saved = json.load(file)
+        digests = saved.pop("data")
+        saved = parse_flags([f"--{name}={value}" for name, value in saved.items()])
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        BadInput,
+    ) as error:
+        raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script") from error
+    flags = parse_flags(argv, argparse.Namespace(**vars(saved)))
+    differ = [
+        f"--{name} {value}, not {vars(flags)[name]}"
+        for name, value in vars(saved).items()
+        if value != vars(flags)[name] and name not in OBSERVING and not flags.sample
+    ]
+    if differ:
+        raise BadInput(f"--output_dir {folder}: the run there has {', '.join(differ)}")
+    return flags, digests
 
 
-@contextlib.contextmanager
-def claimed_folder(flags):
-    """Makes the run's folder, or the next free one, and keeps other processes out of it."""
+def is_new(folder):
+    """Whether no run, and nothing else, has been put into the folder yet."""
+    return not os.path.exists(folder) or (
+        os.path.isdir(folder) and set(os.listdir(folder)) <= {"flags.json.part"}
+    )
+
+
+def claim(flags, digests):
+    """Makes the run's folder and keeps other processes out of it while this one lives."""
     try:
-        if "output_dir" not in flags:
+        if not flags.output_dir:
             name = os.path.join("outputs", time.strftime("%Y%m%d-%H%M%S"))
             names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
             flags.output_dir = next(name for name in names if not os.path.exists(name))
-        os.makedirs(os.path.join(flags.output_dir, "samples"), exist_ok=True)
-        file = open(os.path.join(flags.output_dir, "flags.json"), "a+")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BadInput(f"--output_dir {flags.output_dir}: another process trains there") from error
-    except OSError as error:
-        raise BadInput(f"--output_dir {flags.output_dir}: cannot be written ({error})") from error
-    with file:
-        if not file.tell():
-            keep = {
+        os.makedirs(flags.output_dir, exist_ok=True)
+        fcntl.flock(os.open(flags.output_dir, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path = os.path.join(flags.output_dir, "flags.json")
+        if not os.path.exists(path):
+            kept = {
                 name: value
                 for name, value in vars(flags).items()
                 if name not in ("sample", "output_dir")
             }
-            file.write(json.dumps(keep, indent=2) + "\n")
-            file.flush()
-        yield
+            with whole_file(path) as file:
+                file.write(json.dumps({**kept, "data": digests}, indent=2).encode())
+        os.makedirs(os.path.join(flags.output_dir, "samples"), exist_ok=True)
+    except BlockingIOError as error:
+        raise BadInput(f"--output_dir {flags.output_dir}: another process trains there") from error
+    except OSError as error:
+        raise BadInput(f"--output_dir {flags.output_dir}: cannot be written, {error}") from error
 
 
 def main(argv=None):
-    """Runs the command line. Returns: 0 done, 1 a fault, 2 bad input, 130 Ctrl-C."""
+    """Runs the command line. Returns: 0 done, 1 a fault, 2 bad input, 130 after Ctrl-C."""
     try:
-        flags = settle_flags(argv)
+        flags, digests = parse_flags(argv), None
+        if flags.output_dir and not is_new(flags.output_dir):
+            flags, digests = resume_flags(argv, flags.output_dir)
         if flags.sample:
+            if digests is None:
+                raise BadInput("--sample needs --output_dir with the folder of a run")
             return sample(flags)
         data = load_data(flags.input_data_dir)
+        if digests not in (None, data[3]):
+            raise BadInput(f"--input_data_dir {flags.input_data_dir}: not the images of the run")
         if len(data[0]) < flags.batch_size:
             raise BadInput(f"--batch_size {flags.batch_size}: only {len(data[0])} training images")
-        if flags.data not in (None, data[3]):
-            raise BadInput(f"--input_data_dir {flags.input_data_dir}: the run has other images")
-        flags.data = data[3]
-        with claimed_folder(flags):
-            return train(flags, data)
+        claim(flags, data[3])
+        return train(flags, data)
     except KeyboardInterrupt:
         return 130
     except BadInput as error:
         message, status = error, 2
     except (Fault, OSError, tf.errors.OpError) as error:
-        message, status = str(error).splitlines()[0], 1
-    print(f"\ngan_mnist.py: error: {message}", file=sys.stderr)
+        message, status = str(error).split("\n")[0], 1
+    print("gan_mnist.py: error:", " ".join(str(message).split()), file=sys.stderr)
     return status
 
 
