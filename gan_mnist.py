@@ -99,8 +99,9 @@ def read_idx(path):
 
 def sha256(images):
     """SHA-256 of the unpacked IDX file that holds these images."""
-    header = np.array([2051, len(images), 28, 28], ">u4").tobytes()
-    return hashlib.sha256(header + images.tobytes()).hexdigest()
+    digest = hashlib.sha256(np.array([2051, len(images), 28, 28], ">u4").tobytes())
+    digest.update(images)
+    return digest.hexdigest()
 
 
 def download(name, folder):
@@ -126,25 +127,25 @@ def load_data(folder):
     """Reads the data set, after downloading what is missing of MNIST.
 
     Returns: uint8 [n, 784] for training, validation (the last twelfth of the training file, 5,000
-    at most) and test, and the SHA-256 of both files.
+    at most) and test images, and the SHA-256 of both files.
     """
-    files = {name: os.path.join(folder, name) for name in MNIST}
-    found = {
-        name: read_idx(path + end)
-        for name, path in files.items()
-        for end in (".gz", "")
-        if os.path.exists(path + end)
-    }
-    digests = {name: sha256(images) for name, images in found.items()}
+    if "\0" in folder or not os.path.isdir(folder):
+        raise BadInput(f"--input_data_dir {folder}: no such folder")
+    found = {}
+    for name in MNIST:
+        path = os.path.join(folder, name)
+        if os.path.exists(path) or os.path.exists(path + ".gz"):
+            found[name] = read_idx(path if os.path.exists(path) else path + ".gz")
+    foreign = any(sha256(images) != MNIST[name] for name, images in found.items())
     for name in set(MNIST) - set(found):
-        if not os.path.isdir(folder) or any(digests[other] != MNIST[other] for other in digests):
-            raise BadInput(f"--input_data_dir {folder}: no {name}.gz there")
-        found[name], digests[name] = download(name, folder), MNIST[name]
+        if foreign:
+            raise BadInput(f"--input_data_dir {folder}: {name}.gz is missing beside the other file")
+        found[name] = download(name, folder)
     train, test = (found[name] for name in MNIST)
     held_out = min(5000, len(train) // 12)
     if not held_out:
         raise BadInput(f"--input_data_dir {folder}: {len(train)} training images are too few")
-    return train[:-held_out], train[-held_out:], test, [digests[name] for name in MNIST]
+    return train[:-held_out], train[-held_out:], test, sha256(train) + sha256(test)
 
 
 @functools.lru_cache(maxsize=4)
@@ -337,13 +338,18 @@ def parzen_log_densities(images, samples, sigmas):
 
     Both uint8 [n, 784], taken as 0 to 1. Returns: nats, float64 [len(sigmas), len(images)].
     """
-    samples, densities = np.float32(samples) / 255, np.empty([len(sigmas), len(images)])
+    densities = np.empty([len(sigmas), len(images)])
     for first in range(0, len(images), 200):  # block by block, so that memory stays small
         block = np.float32(images[first : first + 200]) / 255
-        squares = (block**2).sum(1)[:, None] + (samples**2).sum(1) - 2 * block @ samples.T
+        squares = np.empty([len(block), len(samples)], np.float32)
+        for start in range(0, len(samples), 1000):
+            some = np.float32(samples[start : start + 1000]) / 255
+            distances = (block**2).sum(1)[:, None] + (some**2).sum(1) - 2 * block @ some.T
+            squares[:, start : start + 1000] = distances
         nearest = squares.min(1)
+        squares -= nearest[:, None]
         for row, sigma in zip(densities, sigmas):
-            windows = np.exp((nearest[:, None] - squares) / np.float32(2 * sigma**2))
+            windows = np.exp(squares / np.float32(-2 * sigma**2))
             log_mean = np.log(windows.mean(1, dtype=np.float64)) - nearest / (2 * sigma**2)
             row[first : first + 200] = log_mean - PIXELS / 2 * np.log(2 * np.pi * sigma**2)
     return densities
@@ -407,19 +413,16 @@ def save_curves(path, history):
 
     figure, steps = Figure(figsize=(8, 7)), sorted(history)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 1, sharex=True)
-    for ax, tag, label in zip(
-        axes.repeat(2),
-        ("D_loss", "G_loss", "D_real", "D_fake"),
-        ("D_loss", "G_loss", "D(x)", "D(G(z))"),
-    ):
-        ax.plot(steps, [history[step][tag] for step in steps], label=label)
-    axes[0].axhline(2 * np.log(2), color="gray", ls="--", label="2 log 2: D_loss at the optimum")
-    axes[1].axhline(0.5, color="gray", ls="--", label="1/2: both at the optimum")
-    axes[0].set(title="The game, on held-out digits", ylabel="loss (nats)")
-    axes[1].set(xlabel="training step", ylabel="probability of being real", ylim=(0, 1))
-    for ax in axes:
-        ax.legend()
+    losses, probabilities = figure.subplots(2, 1, sharex=True)
+    losses.axhline(2 * np.log(2), color="gray", ls="--", label="2 log 2: D_loss at the optimum")
+    probabilities.axhline(0.5, color="gray", ls="--", label="1/2: both at the optimum")
+    for axes, tags in (losses, ["D_loss", "G_loss"]), (probabilities, ["D_real", "D_fake"]):
+        for tag in tags:
+            label = tag.replace("D_real", "D(x)").replace("D_fake", "D(G(z))")
+            axes.plot(steps, [history[step][tag] for step in steps], label=label)
+        axes.legend()
+    losses.set(title="The game, on held-out digits", ylabel="loss (nats)")
+    probabilities.set(xlabel="training step", ylabel="probability of being real", ylim=(0, 1))
     with whole_file(path) as file:
         figure.savefig(file, format="png", bbox_inches="tight")
 
@@ -442,8 +445,8 @@ class Run:
         self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
         self.session.run(tf.global_variables_initializer())
         self.step = restore(self.session, self.saver, self.folder)
-        self.begun = self.seen = self.step, time.monotonic()
-        self.saved = self.told = 0.0
+        self.told, self.saved = 0.0, time.monotonic()
+        self.begun = self.seen = self.step, self.saved
         self.history = read_history(self.folder)
         self.writer = tf.summary.FileWriter(self.folder)
         if not self.history:
@@ -476,7 +479,7 @@ class Run:
         if not np.isfinite(D_loss + G_loss):
             raise Fault(
                 f"D_loss {D_loss}, G_loss {G_loss} at step {self.step}; the last good state is "
-                f"{tf.train.latest_checkpoint(self.folder)}; smaller learning rates may help"
+                f"{checkpoints(self.folder)[-1]}; smaller learning rates may help"
             )
 
     def charts(self):
@@ -495,8 +498,7 @@ class Run:
         self.charts()
         require_room(self.folder)
         prefix = os.path.join(self.folder, "model.ckpt")
-        if self.saved or not tf.train.get_checkpoint_state(self.folder):
-            self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
+        self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
         self.saved = time.monotonic()
 
     def summarise(self):
@@ -527,15 +529,9 @@ class Run:
         if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
             rate = (self.step - self.begun[0]) / (now - self.begun[1])
             left = (self.flags.max_steps - self.step) / rate
-            line = (
-                f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  G_loss {G_loss:.3f}"
-                f"  {rate:.0f} steps/s  {left // 60:.0f}:{left % 60:02.0f} left"
-            )
-            print(
-                "\r" * in_place + line + "\033[K" * in_place,
-                end="" if in_place else "\n",
-                flush=True,
-            )
+            line = f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  "
+            line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {left // 60:.0f} min {left % 60:.0f} s left"
+            print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
             self.told = now
 
     def finish(self):
@@ -565,20 +561,27 @@ def read_history(folder):
     return history
 
 
+def checkpoints(folder):
+    """Paths of the checkpoints in the folder, oldest first."""
+    steps = [name[11:-6] for name in os.listdir(folder) if name.endswith(".index")]
+    steps = sorted(int(step) for step in steps if step.isdigit())
+    return [os.path.join(folder, f"model.ckpt-{step}") for step in steps]
+
+
 def restore(session, saver, folder):
-    """Restores the newest whole checkpoint. Returns: its step, 0 if there is none yet.
+    """Restores the newest whole checkpoint. Returns: its step, 0 if there is no checkpoint.
 
     Raises: BadInput if there are some, but none of these networks and whole.
     """
-    state, reason = tf.train.get_checkpoint_state(folder), None
-    for path in reversed(state.all_model_checkpoint_paths if state else []):
+    paths = checkpoints(folder)
+    for path in reversed(paths):
         try:
             saver.restore(session, path)
-            saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
+            saver.recover_last_checkpoints(paths)
             return int(path.split("-")[-1])
         except (tf.errors.OpError, ValueError) as error:
             reason = f"{path}: {str(error).splitlines()[0]}"
-    if reason:
+    if paths:
         raise BadInput(f"--output_dir {folder}: damaged, or of other networks: {reason}")
     return 0
 
@@ -595,9 +598,9 @@ def train(flags, data):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stops.append(number))
     run = Run(flags, data)
-    if run.step % flags.summary_steps == 0:
+    if run.step == 0:
         run.summarise()
-    run.save()
+        run.save()
     while run.step < flags.max_steps and not stops:
         run.play_on()
         if run.step % flags.summary_steps == 0 or run.step == flags.max_steps:
@@ -618,7 +621,7 @@ def sample(flags):
     G_sample, average = generator(z), tf.train.ExponentialMovingAverage(0.0)
     saver = tf.train.Saver(average.variables_to_restore(tf.trainable_variables()))
     with tf.Session() as session:
-        if not tf.train.latest_checkpoint(flags.output_dir):
+        if not checkpoints(flags.output_dir):
             raise BadInput(f"--output_dir {flags.output_dir}: no checkpoint there; train first")
         restore(session, saver, flags.output_dir)
         digits = draw_samples(session, G_sample, z, noise(flags.sample, flags.seed))
@@ -666,25 +669,18 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(message)
 
 
-def parse_flags(argv, started=None):
-    """Flags from argv; those it does not name from `started`, else the defaults.
-
-    Raises: BadInput.
-    """
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser = Parser(
-        "gan_mnist.py",
-        description=__doc__.split("\n")[0],
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def parse_flags(argv, saved=None):
+    """Flags from argv; what it does not name is as saved, or the default. Raises: BadInput."""
+    here, with_defaults = os.path.dirname(__file__), argparse.ArgumentDefaultsHelpFormatter
+    parser = Parser("gan_mnist.py", formatter_class=with_defaults, allow_abbrev=False)
+    parser.description = __doc__.split("\n")[0]
 
     def add(name, default, kind, meaning, **more):
         parser.add_argument("--" + name, default=default, type=kind, help=meaning, **more)
 
-    add("input_data_dir", os.path.join(here, "MNIST_data"), folder, "the IDX files, .gz or not")
-    add("output_dir", None, folder, "folder of this run; an earlier run there goes on")
-    add("sample", 0, between(1, 100_000), "no training: draw so many digits of that run")
+    add("input_data_dir", os.path.join(here, "MNIST_data"), str, "the IDX files, .gz or not")
+    add("output_dir", "outputs/<date-time>", folder, "this run's; an earlier run there goes on")
+    add("sample", 0, between(0, 100_000), "no training: draw so many digits of that run")
     add("max_steps", 200_000, between(1, 10**9), "training steps")
     add("batch_size", 64, between(1, MOST_IMAGES), "images, or z, in a minibatch")
     add("d_step", 1, between(0, 100), "updates of D in a training step")
@@ -699,7 +695,7 @@ def parse_flags(argv, started=None):
     add("ema_decay", 0.9999, between(0.0, 0.999999), "memory of the average of G's weights")
     add("seed", 0, between(0, 2**31 - 2), "another seed, another run; for --sample: other digits")
     add("summary_steps", 5000, between(1, 10**9), "steps between summaries")
-    flags, unknown = parser.parse_known_args(argv, started)
+    flags, unknown = parser.parse_known_args(argv, saved)
     if unknown:
         near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
         raise BadInput(f"{unknown[0]}: no such flag; is {near[0]} meant?")
@@ -715,15 +711,7 @@ def resume_flags(argv, folder):
             saved = json.load(file)
         digests = saved.pop("data")
         saved = parse_flags([f"--{name}={value}" for name, value in saved.items()])
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-        BadInput,
-    ) as error:
+    except Exception as error:  # whatever else the file may hold
         raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script") from error
     flags = parse_flags(argv, argparse.Namespace(**vars(saved)))
     differ = [
@@ -736,31 +724,27 @@ def resume_flags(argv, folder):
     return flags, digests
 
 
-def is_new(folder):
-    """Whether no run, and nothing else, has been put into the folder yet."""
-    return not os.path.exists(folder) or (
-        os.path.isdir(folder) and set(os.listdir(folder)) <= {"flags.json.part"}
-    )
+def holds_files(path):
+    """Whether there is anything but an empty folder at the path."""
+    is_folder = os.path.isdir(path)
+    return set(os.listdir(path)) - {"flags.json.part"} if is_folder else os.path.exists(path)
 
 
 def claim(flags, digests):
     """Makes the run's folder and keeps other processes out of it while this one lives."""
     try:
-        if not flags.output_dir:
+        if flags.output_dir == "outputs/<date-time>":
             name = os.path.join("outputs", time.strftime("%Y%m%d-%H%M%S"))
             names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
             flags.output_dir = next(name for name in names if not os.path.exists(name))
         os.makedirs(flags.output_dir, exist_ok=True)
+        if not os.access(flags.output_dir, os.W_OK):
+            raise PermissionError("it is read-only")
         fcntl.flock(os.open(flags.output_dir, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
         path = os.path.join(flags.output_dir, "flags.json")
         if not os.path.exists(path):
-            kept = {
-                name: value
-                for name, value in vars(flags).items()
-                if name not in ("sample", "output_dir")
-            }
             with whole_file(path) as file:
-                file.write(json.dumps({**kept, "data": digests}, indent=2).encode())
+                file.write(json.dumps({**vars(flags), "data": digests}, indent=2).encode())
         os.makedirs(os.path.join(flags.output_dir, "samples"), exist_ok=True)
     except BlockingIOError as error:
         raise BadInput(f"--output_dir {flags.output_dir}: another process trains there") from error
@@ -772,11 +756,11 @@ def main(argv=None):
     """Runs the command line. Returns: 0 done, 1 a fault, 2 bad input, 130 after Ctrl-C."""
     try:
         flags, digests = parse_flags(argv), None
-        if flags.output_dir and not is_new(flags.output_dir):
+        if holds_files(flags.output_dir):
             flags, digests = resume_flags(argv, flags.output_dir)
+        if flags.sample and not digests:
+            raise BadInput("--sample: needs --output_dir with the folder of a run")
         if flags.sample:
-            if digests is None:
-                raise BadInput("--sample needs --output_dir with the folder of a run")
             return sample(flags)
         data = load_data(flags.input_data_dir)
         if digests not in (None, data[3]):
@@ -785,12 +769,17 @@ def main(argv=None):
             raise BadInput(f"--batch_size {flags.batch_size}: only {len(data[0])} training images")
         claim(flags, data[3])
         return train(flags, data)
+    except SystemExit:  # --help; to look at the clauses below would import TensorFlow
+        raise
     except KeyboardInterrupt:
         return 130
     except BadInput as error:
         message, status = error, 2
-    except (Fault, OSError, tf.errors.OpError) as error:
-        message, status = str(error).split("\n")[0], 1
+    except (Fault, OSError) as error:
+        message, status = error, 1
+    except tf.errors.OpError as error:  # its own message is pages long
+        message = f"{type(error).__name__} in {flags.output_dir}: is the folder there, with room?"
+        status = 1
     print("gan_mnist.py: error:", " ".join(str(message).split()), file=sys.stderr)
     return status
 

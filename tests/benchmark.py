@@ -26,10 +26,9 @@ import numpy as np  # TensorFlow only where needed: a child's peak memory starts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, "gan_mnist.py")
-OURS, FEED, SGEMM = "gan_mnist.py", "feed_dict loop", "SGEMM"
+OURS, FEED, SGEMM, FIRST_STEP = "gan_mnist.py", "feed_dict loop", "SGEMM", "first step"
 Z_DIM, HIDDEN, PIXELS, TRAINING_IMAGES, ALL_IMAGES = 100, 128, 784, 55_000, 70_000
 LEARNING_RATE, BETA1, DROPOUT, EMA_DECAY = 1e-3, 0.5, 0.5, 0.999
-SCAN_LENGTH = 100  # training steps in one call of the JAX contender
 
 # ---------------------------------------------------------------------------------------------
 # The contenders: each trains the GAN in this process and returns what it measured
@@ -50,22 +49,34 @@ def timed(train, steps, warm_up=200):
     return {"ms": (time.perf_counter() - start) / steps * 1e3, "losses": losses}
 
 
-def whole_script(batch, steps):
-    """Runs gan_mnist.py itself; its own event file, read from outside, tells its speed."""
+def run_script(*flags):
+    """Runs gan_mnist.py in a fresh folder; returns what spawn does and its summaries."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--batch_size", str(batch), "--max_steps", str(steps)]
-        run = spawn(
-            [sys.executable, SCRIPT, "--output_dir", folder, "--d_step=1", "--g_step=1"] + flags
-        )
-        if run["status"]:
-            return {"skipped": f"exit status {run['status']}: {run['stderr']}"}
-        events = [event for event in read_events(folder) if event["step"] > 0]
-    first, last = events[0], events[-1]
-    if first["step"] == last["step"]:
-        return {"skipped": f"only one summary after step 0 in {steps} steps"}
-    seconds = last["time"] - first["time"]
-    ms = seconds / (last["step"] - first["step"]) * 1e3
+        folder = os.path.join(folder, "run")
+        run = spawn([sys.executable, SCRIPT, "--output_dir", folder, *map(str, flags)])
+        return run, read_summaries(folder) if run["status"] == 0 else []
+
+
+def whole_script(batch, steps):
+    """gan_mnist.py itself; its own event file, read from outside, tells its speed."""
+    run, summaries = run_script(
+        "--batch_size", batch, "--max_steps", steps, "--d_step", 1, "--g_step", 1
+    )
+    if run["status"]:
+        return {"skipped": f"exit status {run['status']}: {run['stderr']}"}
+    trained = [summary for summary in summaries if summary["step"] > 0]
+    if len(trained) < 2:
+        return {"skipped": f"too few summaries in {steps} steps"}
+    first, last = trained[0], trained[-1]
+    ms = (last["time"] - first["time"]) / (last["step"] - first["step"]) * 1e3
     return {"ms": ms, "losses": [last["D_loss"], last["G_loss"]], "peak": run["peak"]}
+
+
+def first_step(batch, steps):
+    """gan_mnist.py from Enter to the summary of step 1, in seconds."""
+    run, summaries = run_script("--max_steps", 2, "--summary_steps", 1)
+    times = [s["time"] - run["start"] for s in summaries if s["step"] == 1]
+    return {"seconds": times[0]} if times else {"skipped": run["stderr"]}
 
 
 def feed_dict_loop(batch, steps):
@@ -181,8 +192,8 @@ def pytorch(batch, steps, compiled):
     return timed(train, steps)
 
 
-def jax_scan(batch, steps):
-    """JAX with Optax: one jit of a scan of 100 training steps, its state donated."""
+def jax_jit(batch, steps, scan_length):
+    """JAX with Optax: one jit of a scan of so many training steps, its state donated."""
     import jax
     import optax
     from jax import numpy as jnp
@@ -231,7 +242,7 @@ def jax_scan(batch, steps):
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_scan(state, images):
-        state, losses = jax.lax.scan(functools.partial(step, images), state, length=SCAN_LENGTH)
+        state, losses = jax.lax.scan(functools.partial(step, images), state, length=scan_length)
         return state, (losses[0][-1], losses[1][-1])
 
     images = jnp.asarray(training_images())
@@ -243,14 +254,14 @@ def jax_scan(batch, steps):
 
     def train(steps):
         nonlocal state
-        for _ in range(steps // SCAN_LENGTH):
+        for _ in range(steps // scan_length):
             state, losses = train_scan(state, images)
         return [float(loss) for loss in losses]
 
-    return timed(train, max(1, round(steps / SCAN_LENGTH)) * SCAN_LENGTH)
+    return timed(train, -(-steps // scan_length) * scan_length)
 
 
-def sgemm(size=2048, repeats=15):
+def sgemm(batch, steps, size=2048, repeats=15):
     """The machine's rate of float32 matrix products in GFLOP/s: the best of some in NumPy."""
     a = np.random.default_rng(0).random([size, size], np.float32)
     product, times = a @ a, []
@@ -266,13 +277,20 @@ CONTENDERS = {
     FEED: feed_dict_loop,
     "PyTorch eager": functools.partial(pytorch, compiled=False),
     "PyTorch compiled": functools.partial(pytorch, compiled=True),
-    "JAX scan": jax_scan,
+    "JAX jit": functools.partial(jax_jit, scan_length=1),  # XLA removes a loop of one
+    "JAX scan": functools.partial(jax_jit, scan_length=100),
 }
+MEASUREMENTS = {**CONTENDERS, SGEMM: sgemm, FIRST_STEP: first_step}
 PEERS = [name for name in CONTENDERS if name not in (OURS, FEED)]
 
 # ---------------------------------------------------------------------------------------------
 # Measuring from outside
 # ---------------------------------------------------------------------------------------------
+
+
+def median(values):
+    """The median, or None of nothing."""
+    return statistics.median(values) if values else None
 
 
 def spawn(command):
@@ -307,8 +325,8 @@ def megabytes(usage):
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def read_events(folder):
-    """The D_loss summaries of a run: step, wall-clock time, D_loss and G_loss of each."""
+def read_summaries(folder):
+    """The scalar summaries of a run, in order: step, wall-clock time and values of each."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow.compat.v1 as tf
 
@@ -324,7 +342,7 @@ def read_events(folder):
 
 def default_steps(batch):
     """Steps enough for gan_mnist.py to write several summaries, about half a minute's work."""
-    return max(8000, 1_280_000 // batch)
+    return max(10_000, 1_280_000 // batch)
 
 
 def measure(name, batch, steps, python):
@@ -343,7 +361,7 @@ def run_contender(name, batch, steps):
     import resource
 
     try:
-        result = sgemm() if name == SGEMM else CONTENDERS[name](batch, steps)
+        result = MEASUREMENTS[name](batch, steps)
     except ImportError as error:
         result = {"skipped": str(error)}
     result.setdefault("peak", megabytes(resource.getrusage(resource.RUSAGE_SELF)))
@@ -352,11 +370,11 @@ def run_contender(name, batch, steps):
 
 def measure_rounds(names, batch, arguments):
     """Lets the contenders take turns; returns, for each round, name -> result."""
-    names, rounds = list(names), []
+    names, rounds = [SGEMM] + names, []
     for number in range(1, arguments.rounds + 1):
         rounds.append({})
-        for name in [SGEMM] + names:
-            steps = arguments.steps or default_steps(batch) // (1 if name == OURS else 8)
+        for name in list(names):
+            steps = (arguments.steps or default_steps(batch)) // (1 if name == OURS else 8)
             python = arguments.peers_python if name in PEERS else sys.executable
             result = measure(name, batch, steps, python)
             if "skipped" in result:
@@ -384,20 +402,11 @@ def measure_start(rounds):
         run = spawn([sys.executable, "-c", "import tensorflow"])
         found["import"].append(run["seconds"])
         found["import peak"].append(run["peak"])
-        with tempfile.TemporaryDirectory() as folder:
-            flags = ["--output_dir", folder, "--max_steps", "2", "--summary_steps", "1"]
-            run = spawn([sys.executable, SCRIPT] + flags)
-            times = [event["time"] for event in read_events_apart(folder) if event["step"] == 1]
-            found["first step"] += [moment - run["start"] for moment in times]
+        result = measure(FIRST_STEP, 0, 0, sys.executable)
+        found["first step"] += [result["seconds"]] if "seconds" in result else []
         found["help"].append(spawn([sys.executable, SCRIPT, "--help"])["seconds"])
         found["typo"].append(spawn([sys.executable, SCRIPT, "--batch_sise", "64"])["seconds"])
-    return {key: statistics.median(values) if values else None for key, values in found.items()}
-
-
-def read_events_apart(folder):
-    """read_events in a process of its own, so that this one stays small."""
-    run = spawn([sys.executable, os.path.abspath(__file__), "--events", folder])
-    return json.loads(run["stdout"]) if run["status"] == 0 else []
+    return {key: median(values) for key, values in found.items()}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -422,11 +431,6 @@ def shares(rounds, name, batch):
     """The rate of a contender's matrix products in % of SGEMM's, round by round."""
     both = [r for r in rounds if name in r and SGEMM in r]
     return [step_flop(batch) / (r[name]["ms"] * 1e4 * r[SGEMM]["gflops"]) for r in both]
-
-
-def median(values):
-    """The median, or None of nothing."""
-    return statistics.median(values) if values else None
 
 
 def print_table(rounds, batch):
@@ -492,9 +496,8 @@ def parse_arguments():
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="batch sizes")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, help="just these contenders")
     parser.add_argument("--peers-python", default=sys.executable, help="has torch and/or jax")
-    parser.add_argument("--steps", type=int, help="training steps (default: half a minute's work)")
+    parser.add_argument("--steps", type=int, help="of gan_mnist.py; others: an eighth")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
-    parser.add_argument("--events", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -503,8 +506,6 @@ def main():
     arguments = parse_arguments()
     if arguments.contender:
         return run_contender(arguments.contender, arguments.batch[0], arguments.steps)
-    if arguments.events:
-        return print(json.dumps(read_events(arguments.events)))
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     names = [name for name in CONTENDERS if name in (arguments.only or CONTENDERS)]
     tables = {}
