@@ -10,7 +10,6 @@ training, command line.
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import difflib
 import fcntl
@@ -168,23 +167,26 @@ def chunk_size(flags):
 def draw_chunk(flags, images, chunk):
     """All that chance decides in a chunk of steps, from the seed and the chunk's number alone.
 
-    Returns: minibatches x (0 to 255), z, and dropout's factors for D(x) and D(G(z)), for D's
-    updates; z and dropout's factors for G's updates. Shapes [step, update, ...].
+    Returns: for D's updates minibatches x (0 to 255), z, and the hidden units that dropout keeps
+    for x and for G(z); for G's updates z and the units kept. Shapes [step, update, row, column].
     """
     size, batch, d_step, g_step = chunk_size(flags), flags.batch_size, flags.d_step, flags.g_step
-    uniform = np.random.Generator(np.random.SFC64([flags.seed, chunk])).random
+    rng = np.random.Generator(np.random.SFC64([flags.seed, chunk]))
 
-    def z(*shape):
-        return uniform([size, *shape, batch, Z_SIZE], dtype=np.float32) * 2 - 1
+    def z(updates):
+        values = rng.random([size, updates, batch, Z_SIZE], dtype=np.float32)
+        values *= 2  # in place: a copy would take longer than the drawing
+        values -= 1
+        return values
 
-    def dropout(*shape):
-        kept = uniform([size, *shape, batch, HIDDEN], dtype=np.float32) >= flags.dropout
-        return kept / np.float32(1 - flags.dropout)
+    def kept(updates, rows):
+        values = rng.integers(1 << 16, size=[size, updates, rows, HIDDEN], dtype=np.uint16)
+        return values >= flags.dropout * (1 << 16)
 
     count = size * d_step * batch
     x = images[minibatch_indices(flags.seed, len(images), chunk * count, count)]
     x = x.reshape(size, d_step, batch, PIXELS)
-    return x, z(d_step), dropout(d_step, 2), z(g_step), dropout(g_step)
+    return x, z(d_step), kept(d_step, 2 * batch), z(g_step), kept(g_step, batch)
 
 
 # -------------------------------------------------------------------------------------- networks
@@ -292,20 +294,24 @@ class GAN:
         self.inputs += [tf.placeholder(array.dtype, array.shape) for array in chunk]
         self.losses = tf.xla.experimental.compile(self.play, self.inputs)
 
-    def update_D(self, x, z, dropout):
+    def update_D(self, x, z, kept):
         """One Adam update of theta_D on a minibatch x (0 to 255) and z. Returns: D_loss before."""
-        _, logit_real = discriminator(tf.cast(x, tf.float32) / 255, dropout[0])
-        _, logit_fake = discriminator(generator(z), dropout[1])
-        D_loss = discriminator_loss(logit_real, logit_fake)
+        both = tf.concat([tf.cast(x, tf.float32) / 255, generator(z)], 0)  # faster than one by one
+        _, logit = discriminator(both, self.dropout(kept))
+        D_loss = discriminator_loss(*tf.split(logit, 2))
         return after(self.D_solver.minimize(D_loss, var_list=self.theta_D), D_loss)
 
-    def update_G(self, z, dropout):
+    def update_G(self, z, kept):
         """One Adam update of theta_G on z, then of its average. Returns: G_loss before."""
-        _, logit_fake = discriminator(generator(z), dropout)
+        _, logit_fake = discriminator(generator(z), self.dropout(kept))
         G_loss = generator_loss(logit_fake, self.flags.g_loss)
         G_loss = after(self.G_solver.minimize(G_loss, var_list=self.theta_G), G_loss)
         with tf.control_dependencies([G_loss]):
             return after(self.average.apply(self.theta_G), G_loss)
+
+    def dropout(self, kept):
+        """Factors of mean 1 from the hidden units kept, [batch, 128]."""
+        return tf.cast(kept, tf.float32) / (1 - self.flags.dropout)
 
     def play(self, first, last, *moves):
         """THE GAME (the paper's algorithm 1): training steps first to last - 1 of a chunk.
@@ -314,13 +320,13 @@ class GAN:
         """
 
         def training_step(i, D_loss, G_loss):
-            x, z_D, dropout_D, z_G, dropout_G = (tf.gather(move, i) for move in moves)
+            x, z_D, kept_D, z_G, kept_G = (tf.gather(move, i) for move in moves)
             for j in range(self.flags.d_step):
                 with tf.control_dependencies([D_loss, G_loss]):
-                    D_loss = self.update_D(x[j], z_D[j], dropout_D[j])
+                    D_loss = self.update_D(x[j], z_D[j], kept_D[j])
             for j in range(self.flags.g_step):
                 with tf.control_dependencies([D_loss, G_loss]):
-                    G_loss = self.update_G(z_G[j], dropout_G[j])
+                    G_loss = self.update_G(z_G[j], kept_G[j])
             with tf.control_dependencies([D_loss, G_loss]):
                 return after(tf.assign_add(self.step, 1), i + 1), D_loss, G_loss
 
@@ -437,11 +443,10 @@ class Run:
 
     def __init__(self, flags, data):
         self.flags, self.folder, self.data = flags, flags.output_dir, data
-        self.pool, self.chunks = concurrent.futures.ThreadPoolExecutor(1), {}
         tf.set_random_seed(flags.seed)
         self.gan = GAN(flags)
         picture = tf.get_default_graph().as_graph_def()
-        self.gan.prepare(self.chunk(0))
+        self.gan.prepare(draw_chunk(flags, data[0], 0))
         self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
         self.session.run(tf.global_variables_initializer())
         self.step = restore(self.session, self.saver, self.folder)
@@ -455,20 +460,13 @@ class Run:
             table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
             self.writer.add_summary(self.session.run(table))
 
-    def chunk(self, number):
-        """What draw_chunk returns; the next chunk is drawn while this one is being played."""
-        for n in (number, number + 1):
-            if n not in self.chunks:
-                self.chunks[n] = self.pool.submit(draw_chunk, self.flags, self.data[0], n)
-        self.chunks.pop(number - 1, None)
-        return self.chunks[number].result()
-
     def play_on(self):
         """Plays to the end of the chunk, to the next summary or to the last step."""
         size, every = chunk_size(self.flags), self.flags.summary_steps
         number, first = divmod(self.step, size)
         steps = min(size - first, every - self.step % every, self.flags.max_steps - self.step)
-        feed = dict(zip(self.gan.inputs, (first, first + steps) + self.chunk(number)))
+        moves = draw_chunk(self.flags, self.data[0], number)
+        feed = dict(zip(self.gan.inputs, (first, first + steps) + moves))
         losses = self.session.run(self.gan.losses, feed)
         self.step = int(self.session.run(self.gan.step))
         self.require_finite(*losses)

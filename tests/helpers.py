@@ -1,7 +1,6 @@
 """What the tests on real processes share: small data, starts of the script, looks at a run."""
 
 import gzip
-import hashlib
 import signal
 import subprocess
 import sys
@@ -75,11 +74,9 @@ def assert_one_line(err, *parts):
 
 def tree(folder):
     """What a folder holds: {path: contents and time of change}."""
-    held = {}
-    for path in sorted(Path(str(folder)).rglob("*")):
-        whole = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        held[str(path.relative_to(str(folder)))] = whole, path.lstat().st_mtime_ns
-    return held
+    paths = sorted(Path(str(folder)).rglob("*"))
+    files = {path: path.is_file() and path.read_bytes() for path in paths}
+    return {str(p): held and (held, p.stat().st_mtime_ns) for p, held in files.items()}
 
 
 def checkpoints(folder):
