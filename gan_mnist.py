@@ -575,6 +575,9 @@ def restore(session, saver, folder):
     for path in reversed(paths):
         try:
             saver.restore(session, path)
+            variables = tf.global_variables()  # of which Saver does not check the shapes
+            if [value.shape for value in session.run(variables)] != [v.shape for v in variables]:
+                raise ValueError("variables of other shapes")
             saver.recover_last_checkpoints(paths)
             return int(path.split("-")[-1])
         except (tf.errors.OpError, ValueError) as error:
@@ -697,6 +700,8 @@ def parse_flags(argv, saved=None):
     if unknown:
         near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
         raise BadInput(f"{unknown[0]}: no such flag; is {near[0]} meant?")
+    if [] in vars(flags).values():  # what argparse made of --flag=-- before Python 3.13
+        raise BadInput("-- is not a value")
     if not flags.d_step + flags.g_step:
         raise BadInput("--d_step and --g_step are both 0; one at least must learn")
     return flags

@@ -9,12 +9,12 @@ import tempfile
 import zlib
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gan_mnist
 
-many = settings(max_examples=1000, deadline=None, database=None, derandomize=True)
+many = settings(max_examples=800, deadline=None, database=None, derandomize=True)
 
 # ------------------------------------------------------------------------------------------- IDX
 
@@ -118,6 +118,8 @@ def started_with(argv):
 
 @many
 @given(arguments | likely)
+@example(["--batch_size=--"])
+@example(["--output_dir=--"])
 def test_command_line(argv):
     status, out, err = started_with(argv)
     if status:
@@ -129,6 +131,8 @@ def test_command_line(argv):
 
 @many
 @given(arguments | likely)
+@example(["--batch_size=--"])
+@example(["--output_dir=--"])
 def test_flags_that_are_taken_are_right(argv):
     try:
         flags = vars(gan_mnist.parse_flags(argv))

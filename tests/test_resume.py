@@ -166,8 +166,7 @@ def test_files_cut_off_by_a_kill_do_no_harm(copy, whole):
 
 def test_a_loss_that_is_not_finite_ends_the_run(copy):
     good = variables(copy)
-    power = next(n for n in good if n.startswith("D_Adam/") and n.endswith("beta1_power"))
-    good[power] = np.float32(1)  # makes Adam divide by zero
+    good["beta1_power"] = np.float32(1)  # makes Adam divide by zero
     write_checkpoint(copy / f"model.ckpt-{STEPS}", good)
     status, _, err = run("--output_dir", copy, "--max_steps", STEPS + 1000)
     assert status == 1
@@ -176,7 +175,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(copy):
     assert all(np.isfinite(value).all() for value in variables(copy).values())
 
 
-@pytest.mark.parametrize("limit", ["size=16m", "nr_inodes=24"])
+@pytest.mark.parametrize("limit", ["size=16m", "nr_inodes=14"])
 def test_full_disk(mount, flags, whole, limit):
     folder = mount(limit) / "run"
     status, _, err = run("--output_dir", folder, *flags, CHECKPOINT_SECONDS=0)
