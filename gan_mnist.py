@@ -700,8 +700,9 @@ def parse_flags(argv, saved=None):
     if unknown:
         near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
         raise BadInput(f"{unknown[0]}: no such flag; is {near[0]} meant?")
-    if [] in vars(flags).values():  # what argparse made of --flag=-- before Python 3.13
-        raise BadInput("-- is not a value")
+    for name, value in vars(flags).items():
+        if value == []:  # what argparse makes of --name=-- before Python 3.13
+            raise BadInput(f"--{name}: -- is not a value")
     if not flags.d_step + flags.g_step:
         raise BadInput("--d_step and --g_step are both 0; one at least must learn")
     return flags

@@ -97,13 +97,18 @@ class Game:
         self.flags, self.steps, self.D_loss, self.G_loss = flags, 0, 0.0, 0.0
         self.adam = {player: Adam(flags.beta1, flags.beta2) for player in "DG"}
 
-    def step(self, x, z_D, factors_D, z_G, factors_G):
-        """One training step; x is 0 to 255, every argument has one entry for each update."""
+    def step(self, x, z_D, kept_D, z_G, kept_G):
+        """One training step; every argument has one entry for each update.
+
+        x: 0 to 255. kept: the hidden units that dropout keeps; for D those of x, then of G(z).
+        """
         flags, halvings = self.flags, 0.0
+        factors_D, factors_G = (kept / (1.0 - flags.dropout) for kept in (kept_D, kept_G))
         if flags.lr_half_life:
             halvings = self.steps / flags.lr_half_life
         for j in range(flags.d_step):
-            self.D_loss, gradients = D_gradients(self.theta, x[j] / 255.0, z_D[j], factors_D[j])
+            halves = factors_D[j, : len(x[j])], factors_D[j, len(x[j]) :]
+            self.D_loss, gradients = D_gradients(self.theta, x[j] / 255.0, z_D[j], halves)
             self.adam["D"].update(self.theta, gradients, flags.d_learning_rate * 0.5**halvings)
         for j in range(flags.g_step):
             self.G_loss, gradients = G_gradients(self.theta, z_G[j], flags.g_loss, factors_G[j])
