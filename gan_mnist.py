@@ -31,17 +31,24 @@ import numpy as np
 from PIL import Image
 
 
+@contextlib.contextmanager
+def silent_stderr():
+    """Keeps off the console what TensorFlow's C++ side says whatever the log level."""
+    with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(2), "w") as stderr:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr.fileno(), 2)
+
+
 class LazyTensorFlow:
     """tensorflow.compat.v1, imported at first use: --help and mistyped flags answer at once."""
 
     def __getattr__(self, name):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(2), "w") as stderr:
-            os.dup2(nowhere.fileno(), 2)  # a missing GPU is reported whatever the log level
-            try:
-                from tensorflow.compat import v1
-            finally:
-                os.dup2(stderr.fileno(), 2)
+        with silent_stderr():
+            from tensorflow.compat import v1
         v1.logging.set_verbosity(v1.logging.ERROR)
         v1.disable_eager_execution()
         v1.enable_resource_variables()  # these two, TensorFlow 2's default, let XLA compile a loop
@@ -194,29 +201,32 @@ def draw_chunk(flags, images, chunk):
 Z_SIZE, HIDDEN = 100, 128
 
 
-def layer(inputs, units, scope):
-    """A fully connected layer, inputs W + b; another call with the same scope shares W and b."""
+def layer(inputs, units, scope, activation):
+    """A fully connected layer: activation(inputs W + b), and inputs W + b itself.
+
+    Another call with the same scope shares W and b.
+    """
     normal, constant = tf.truncated_normal_initializer(stddev=0.1), tf.constant_initializer(0.1)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         W = tf.get_variable(scope[0] + "_weight", [inputs.shape[-1], units], initializer=normal)
         b = tf.get_variable(scope[0] + "_bias", [units], initializer=constant)
-        return tf.matmul(inputs, W) + b
+        linear = tf.matmul(inputs, W) + b
+        return activation(linear), linear
 
 
 def generator(z):
     """G(z): noise [batch, 100], uniform in (-1, 1), to images [batch, 784] in (0, 1)."""
-    hidden = tf.tanh(layer(z, HIDDEN, "G_nn1"))
-    return tf.sigmoid(layer(hidden, PIXELS, "G_nn2"))
+    hidden, _ = layer(z, HIDDEN, "G_nn1", tf.tanh)
+    return layer(hidden, PIXELS, "G_nn2", tf.sigmoid)[0]
 
 
-def discriminator(x, dropout=1.0):
+def discriminator(x, dropout=None):
     """D(x): images [batch, 784] to the probability [batch, 1] that they are real, and its logit.
 
     dropout: factors [batch, 128] of the hidden units in training; the paper's D had dropout too.
     """
-    hidden = tf.tanh(layer(x, HIDDEN, "D_nn1")) * dropout
-    logit = layer(hidden, 1, "D_nn2")
-    return tf.sigmoid(logit), logit
+    hidden, _ = layer(x, HIDDEN, "D_nn1", tf.tanh)
+    return layer(hidden if dropout is None else hidden * dropout, 1, "D_nn2", tf.sigmoid)
 
 
 # ---------------------------------------------------------------------------------------- losses
@@ -272,7 +282,8 @@ class GAN:
         self.D_update = self.D_solver.minimize(D_loss, var_list=self.theta_D)
         self.G_update = self.G_solver.minimize(G_loss, var_list=self.theta_G)
         self.charts = {"D_loss": D_loss, "G_loss": G_loss}
-        self.charts["D_real"], self.charts["D_fake"] = map(tf.reduce_mean, (D_real, D_fake))
+        with tf.name_scope("means"):
+            self.charts.update(D_real=tf.reduce_mean(D_real), D_fake=tf.reduce_mean(D_fake))
 
     def adam(self, rate, name):
         """Adam with a learning rate that halves every --lr_half_life steps; 0 stands for never."""
@@ -446,9 +457,12 @@ class Run:
         tf.set_random_seed(flags.seed)
         self.gan = GAN(flags)
         picture = tf.get_default_graph().as_graph_def()
-        self.gan.prepare(draw_chunk(flags, data[0], 0))
+        moves = draw_chunk(flags, data[0], 0)
+        self.gan.prepare(moves)
         self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
         self.session.run(tf.global_variables_initializer())
+        with silent_stderr():  # no step is played, but XLA compiles the game
+            self.session.run(self.gan.losses, dict(zip(self.gan.inputs, (0, 0) + moves)))
         self.step = restore(self.session, self.saver, self.folder)
         self.told, self.saved = 0.0, time.monotonic()
         self.begun = self.seen = self.step, self.saved
@@ -526,9 +540,9 @@ class Run:
         now, in_place = time.monotonic(), sys.stdout.isatty()
         if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
             rate = (self.step - self.begun[0]) / (now - self.begun[1])
-            left = (self.flags.max_steps - self.step) / rate
+            minutes, seconds = divmod(int((self.flags.max_steps - self.step) / rate), 60)
             line = f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  "
-            line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {left // 60:.0f} min {left % 60:.0f} s left"
+            line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {minutes} min {seconds} s left"
             print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
             self.told = now
 

@@ -107,6 +107,7 @@ def events(folder):
     """The summaries in all event files of a run, in their order: [(step, time, {tag: value})]."""
     import tensorflow.compat.v1 as tf
 
+    tf.logging.set_verbosity(tf.logging.ERROR)
     found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         try:
