@@ -24,12 +24,10 @@ SETTINGS = {
     "d1-g1": "--d_step 1 --g_step 1",
     "d1-g3": "--d_step 1 --g_step 3",
     "d3-g1": "--d_step 3 --g_step 1",
-    "d1-g0": "--d_step 1 --g_step 0",
-    "minimax": "--d_step 1 --g_step 1 --g_loss minimax",
     "classic-d1-g1": CLASSIC + " --d_step 1 --g_step 1",
     "classic-d1-g2": CLASSIC + " --d_step 1 --g_step 2",
 }
-COLUMNS = (500, 2000, 5000, 10000, 20000)
+COLUMNS = (500, 1000, 2500, 5000, 10000)
 TAGS = ("D_loss", "G_loss", "D_real", "D_fake", "parzen_log_likelihood")
 
 
@@ -78,7 +76,7 @@ def main():
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder")
-    parser.add_argument("--max_steps", type=int, default=20000)
+    parser.add_argument("--max_steps", type=int, default=10000)
     flags = parser.parse_args()
     for name in SETTINGS:
         run(name, os.path.join(flags.folder, name), flags.max_steps)
