@@ -520,7 +520,7 @@ class Run:
         require_room(self.folder)
         (step, then), values = self.seen, self.charts()
         digits = self.samples(10000, self.flags.seed + 1)
-        score = parzen_score(digits, self.data[1][:100], self.data[2][:300])  # cheap estimate
+        score = parzen_score(digits, self.data[1][:40], self.data[2][:200])  # cheap estimate
         values["parzen_log_likelihood"] = score[0]
         if self.step > step:
             values["steps_per_second"] = (self.step - step) / (time.monotonic() - then)
@@ -709,7 +709,7 @@ def parse_flags(argv, saved=None):
     add("dropout", 0.5, between(0.0, 0.99), "share of D's hidden units an update leaves out")
     add("ema_decay", 0.9999, between(0.0, 0.999999), "memory of the average of G's weights")
     add("seed", 0, between(0, 2**31 - 2), "another seed, another run; for --sample: other digits")
-    add("summary_steps", 2500, between(1, 10**9), "steps between summaries")
+    add("summary_steps", 5000, between(1, 10**9), "steps between summaries")
     flags, unknown = parser.parse_known_args(argv, saved)
     if unknown:
         near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
