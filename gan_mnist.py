@@ -592,7 +592,7 @@ def restore(session, saver, folder):
             variables = tf.global_variables()  # of which Saver does not check the shapes
             if [value.shape for value in session.run(variables)] != [v.shape for v in variables]:
                 raise ValueError("variables of other shapes")
-            saver.recover_last_checkpoints(paths)
+            saver.recover_last_checkpoints(paths[: paths.index(path) + 1])
             return int(path.split("-")[-1])
         except (tf.errors.OpError, ValueError) as error:
             reason = f"{path}: {str(error).splitlines()[0]}"
