@@ -142,9 +142,8 @@ def load_data(folder):
         path = os.path.join(folder, name)
         if os.path.exists(path) or os.path.exists(path + ".gz"):
             found[name] = read_idx(path if os.path.exists(path) else path + ".gz")
-    foreign = any(sha256(images) != MNIST[name] for name, images in found.items())
     for name in set(MNIST) - set(found):
-        if foreign:
+        if any(sha256(images) != MNIST[other] for other, images in found.items()):
             raise BadInput(f"--input_data_dir {folder}: {name}.gz is missing beside the other file")
         found[name] = download(name, folder)
     train, test = (found[name] for name in MNIST)
