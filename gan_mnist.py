@@ -5,8 +5,8 @@ both learn by playing against each other for the value function (equation 1 of t
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-The file reads in the order in which it runs: data, networks, losses, updates, score and pictures,
-training, command line.
+The file reads in the order in which it runs: data, networks, losses, updates, summaries, loop,
+command line.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import fcntl
 import functools
 import gzip
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -26,46 +25,30 @@ import sys
 import tempfile
 import time
 import zlib
+from datetime import datetime
 
 import numpy as np
 from PIL import Image
 
 
-@contextlib.contextmanager
-def silent_stderr():
-    """Keeps off the console what TensorFlow's C++ side says whatever the log level."""
-    with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(2), "w") as stderr:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr.fileno(), 2)
-
-
-class LazyTensorFlow:
-    """tensorflow.compat.v1, imported at first use: --help and mistyped flags answer at once."""
-
-    def __getattr__(self, name):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with silent_stderr():
-            from tensorflow.compat import v1
-        v1.logging.set_verbosity(v1.logging.ERROR)
-        v1.disable_eager_execution()
-        v1.enable_resource_variables()  # these two, TensorFlow 2's default, let XLA compile a loop
-        v1.enable_control_flow_v2()
-        globals()["tf"] = v1
-        return getattr(v1, name)
-
-
-tf = LazyTensorFlow()
-
-
 class BadInput(Exception):
-    """What the user can mend: exit status 2, before anything is written."""
+    """What the user can mend: one line and exit status 2, before anything is written."""
 
 
-class Fault(Exception):
-    """What went wrong while training: exit status 1, the last checkpoint is good."""
+def import_tensorflow():
+    """Imports TensorFlow as tf. Here, for it takes seconds that --help and mistypings need not."""
+    global tf
+    if "tf" in globals():
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr = os.fdopen(os.dup(2), "w")  # for Python: 2 itself is for TensorFlow's C++ side ...
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # ... which talks there whatever the level
+    import tensorflow.compat.v1 as tf
+
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_eager_execution()
+    tf.enable_resource_variables()  # this and the next: what lets 1.15, too, compile the game
+    tf.enable_control_flow_v2()
 
 
 # ------------------------------------------------------------------------------------------ data
@@ -88,26 +71,23 @@ def read_idx(path):
     """
     try:
         with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-            header = file.read(16).ljust(16, b"\0")
-            magic, n, *size = np.frombuffer(header, ">u4").tolist()
-            if magic != 2051 or size != [28, 28] or not 0 < n <= MOST_IMAGES:
-                raise BadInput(
-                    f"{path}: magic number {magic}{' (labels)' * (magic == 2049)}, {n} images of "
-                    f"size {size}; it must be 2051, 1 to {MOST_IMAGES} images of size [28, 28]"
-                )
-            pixels = file.read(n * PIXELS + 1)
+            magic, n, *size = np.frombuffer(file.read(16).ljust(16, b"\0"), ">u4").tolist()
+            right = (magic, *size) == (2051, 28, 28) and 0 < n <= MOST_IMAGES
+            pixels = file.read(right * n * PIXELS + 1)  # no more, however much a gzip bomb holds
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: damaged or unreadable ({error}); fetch it again") from error
-    if len(pixels) != n * PIXELS:
-        raise BadInput(f"{path}: too short or too long for its {n} images; fetch it again")
+    if not right or len(pixels) != n * PIXELS:
+        raise BadInput(
+            f"{path}: magic number {magic}{' (labels)' * (magic == 2049)}, {n} images of size "
+            f"{size}, {len(pixels)} bytes; needed are 2051, 1 to {MOST_IMAGES} images of [28, 28]"
+        )
     return np.frombuffer(pixels, np.uint8).reshape(n, PIXELS)
 
 
 def sha256(images):
     """SHA-256 of the unpacked IDX file that holds these images."""
-    digest = hashlib.sha256(np.array([2051, len(images), 28, 28], ">u4").tobytes())
-    digest.update(images)
-    return digest.hexdigest()
+    header = np.array([2051, len(images), 28, 28], ">u4")
+    return hashlib.sha256(header.tobytes() + images.tobytes()).hexdigest()
 
 
 def download(name, folder):
@@ -133,15 +113,15 @@ def load_data(folder):
     """Reads the data set, after downloading what is missing of MNIST.
 
     Returns: uint8 [n, 784] for training, validation (the last twelfth of the training file, 5,000
-    at most) and test images, and the SHA-256 of both files.
+    at most) and test images, and the SHA-256 of both files. Raises: BadInput.
     """
     if "\0" in folder or not os.path.isdir(folder):
         raise BadInput(f"--input_data_dir {folder}: no such folder")
     found = {}
-    for name in MNIST:
-        path = os.path.join(folder, name)
-        if os.path.exists(path) or os.path.exists(path + ".gz"):
-            found[name] = read_idx(path if os.path.exists(path) else path + ".gz")
+    for path in (os.path.join(folder, name + end) for name in MNIST for end in ("", ".gz")):
+        name = os.path.basename(path).split(".")[0]
+        if name not in found and os.path.exists(path):
+            found[name] = read_idx(path)
     for name in set(MNIST) - set(found):
         if any(sha256(images) != MNIST[other] for other, images in found.items()):
             raise BadInput(f"--input_data_dir {folder}: {name}.gz is missing beside the other file")
@@ -153,7 +133,7 @@ def load_data(folder):
     return train[:-held_out], train[-held_out:], test, sha256(train) + sha256(test)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def epoch_order(seed, epoch, n):
     """The order in which an epoch visits the n training images."""
     return np.random.RandomState([seed, epoch]).permutation(n)
@@ -173,26 +153,20 @@ def chunk_size(flags):
 def draw_chunk(flags, images, chunk):
     """All that chance decides in a chunk of steps, from the seed and the chunk's number alone.
 
-    Returns: for D's updates minibatches x (0 to 255), z, and the hidden units that dropout keeps
-    for x and for G(z); for G's updates z and the units kept. Shapes [step, update, row, column].
+    Returns: minibatches x (0 to 255) for the updates of D; random bits, int32, for D's updates and
+    for G's, in each row those of z and of dropout. Shapes [step, update, row, column].
     """
-    size, batch, d_step, g_step = chunk_size(flags), flags.batch_size, flags.d_step, flags.g_step
-    rng = np.random.Generator(np.random.SFC64([flags.seed, chunk]))
+    size, batch = chunk_size(flags), flags.batch_size
+    rng = np.random.SFC64([flags.seed, chunk])
 
-    def z(updates):
-        values = rng.random([size, updates, batch, Z_SIZE], dtype=np.float32)
-        values *= 2  # in place: a copy would take longer than the drawing
-        values -= 1
-        return values
+    def bits(updates, columns):
+        raw = rng.random_raw(size * updates * batch * columns // 2)  # 64 bits each
+        return raw.view(np.int32).reshape(size, updates, batch, columns)
 
-    def kept(updates, rows):
-        values = rng.integers(1 << 16, size=[size, updates, rows, HIDDEN], dtype=np.uint16)
-        return values >= flags.dropout * (1 << 16)
-
-    count = size * d_step * batch
+    count = size * flags.d_step * batch
     x = images[minibatch_indices(flags.seed, len(images), chunk * count, count)]
-    x = x.reshape(size, d_step, batch, PIXELS)
-    return x, z(d_step), kept(d_step, 2 * batch), z(g_step), kept(g_step, batch)
+    x = x.reshape(size, flags.d_step, batch, PIXELS)
+    return x, bits(flags.d_step, Z_SIZE + 2 * HIDDEN), bits(flags.g_step, Z_SIZE + HIDDEN)
 
 
 # -------------------------------------------------------------------------------------- networks
@@ -253,29 +227,21 @@ def generator_loss(logit_fake, kind):
 # --------------------------------------------------------------------------------------- updates
 
 
-def after(update, tensor):
-    """The tensor, once the update is done."""
-    with tf.control_dependencies([update]):
-        return tf.identity(tensor)
-
-
 class GAN:
     """The two players as a TensorFlow graph, and the game between them."""
 
     def __init__(self, flags):
-        """Builds the algorithm once, as TensorBoard draws it."""
+        """Builds the algorithm for one minibatch, as TensorBoard draws it."""
         self.flags, self.step = flags, tf.train.get_or_create_global_step()
         self.x = tf.placeholder(tf.float32, [None, PIXELS], name="input")
         self.z = tf.placeholder(tf.float32, [None, Z_SIZE], name="Z")
-        G_sample = generator(self.z)
         D_real, logit_real = discriminator(self.x)
-        D_fake, logit_fake = discriminator(G_sample)
+        D_fake, logit_fake = discriminator(generator(self.z))
         with tf.name_scope("D_loss"):
             D_loss = discriminator_loss(logit_real, logit_fake)
         with tf.name_scope("G_loss"):
             G_loss = generator_loss(logit_fake, flags.g_loss)
-        self.theta_D = [v for v in tf.trainable_variables() if v.name.startswith("D_")]
-        self.theta_G = [v for v in tf.trainable_variables() if v.name.startswith("G_")]
+        self.theta_D, self.theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
         self.D_solver = self.adam(flags.d_learning_rate, "D_Adam")
         self.G_solver = self.adam(flags.g_learning_rate, "G_Adam")
         self.D_update = self.D_solver.minimize(D_loss, var_list=self.theta_D)
@@ -290,7 +256,7 @@ class GAN:
         decayed = functools.partial(tf.train.exponential_decay, rate, self.step, half_life, 0.5)
         return tf.train.AdamOptimizer(decayed, self.flags.beta1, self.flags.beta2, name=name)
 
-    def prepare(self, chunk):
+    def compile(self, chunk):
         """Adds what the picture leaves out: averages of theta_G, and the game compiled by XLA."""
         self.average = tf.train.ExponentialMovingAverage(self.flags.ema_decay, self.step)
         self.average.apply(self.theta_G)
@@ -302,51 +268,53 @@ class GAN:
             self.G_average = generator(self.z)
         self.inputs = [tf.placeholder(tf.int32, []), tf.placeholder(tf.int32, [])]
         self.inputs += [tf.placeholder(array.dtype, array.shape) for array in chunk]
-        self.losses = tf.xla.experimental.compile(self.play, self.inputs)
+        self.losses = tf.xla.experimental.compile(tf.function(self.play), self.inputs)
 
-    def update_D(self, x, z, kept):
-        """One Adam update of theta_D on a minibatch x (0 to 255) and z. Returns: D_loss before."""
-        both = tf.concat([tf.cast(x, tf.float32) / 255, generator(z)], 0)  # faster than one by one
-        _, logit = discriminator(both, self.dropout(kept))
-        D_loss = discriminator_loss(*tf.split(logit, 2))
-        return after(self.D_solver.minimize(D_loss, var_list=self.theta_D), D_loss)
-
-    def update_G(self, z, kept):
-        """One Adam update of theta_G on z, then of its average. Returns: G_loss before."""
-        _, logit_fake = discriminator(generator(z), self.dropout(kept))
-        G_loss = generator_loss(logit_fake, self.flags.g_loss)
-        G_loss = after(self.G_solver.minimize(G_loss, var_list=self.theta_G), G_loss)
-        with tf.control_dependencies([G_loss]):
-            return after(self.average.apply(self.theta_G), G_loss)
-
-    def dropout(self, kept):
-        """Factors of mean 1 from the hidden units kept, [batch, 128]."""
-        return tf.cast(kept, tf.float32) / (1 - self.flags.dropout)
-
-    def play(self, first, last, *moves):
+    def play(self, first, last, x, D_bits, G_bits):
         """THE GAME (the paper's algorithm 1): training steps first to last - 1 of a chunk.
 
         Returns: both losses of the last step; one that is not finite ends the game at once.
         """
+        i, D_loss, G_loss = first, 0.0, 0.0
+        while i < last and tf.is_finite(D_loss + G_loss):
+            for k in range(self.flags.d_step):
+                D_loss = self.update_D(tf.gather(x, i)[k], tf.gather(D_bits, i)[k])
+            for k in range(self.flags.g_step):
+                G_loss = self.update_G(tf.gather(G_bits, i)[k])
+            self.step.assign_add(1)
+            i += 1
+        return D_loss, G_loss
 
-        def training_step(i, D_loss, G_loss):
-            x, z_D, kept_D, z_G, kept_G = (tf.gather(move, i) for move in moves)
-            for j in range(self.flags.d_step):
-                with tf.control_dependencies([D_loss, G_loss]):
-                    D_loss = self.update_D(x[j], z_D[j], kept_D[j])
-            for j in range(self.flags.g_step):
-                with tf.control_dependencies([D_loss, G_loss]):
-                    G_loss = self.update_G(z_G[j], kept_G[j])
-            with tf.control_dependencies([D_loss, G_loss]):
-                return after(tf.assign_add(self.step, 1), i + 1), D_loss, G_loss
+    def update_D(self, x, bits):
+        """One Adam update of theta_D on a minibatch x (0 to 255) and z. Returns: D_loss before."""
+        z, *dropout = tf.split(uniform(bits), [Z_SIZE, HIDDEN, HIDDEN], 1)
+        images = tf.concat([tf.cast(x, tf.float32) / 255, generator(z)], 0)
+        _, logit = discriminator(images, self.dropout(tf.concat(dropout, 0)))  # faster than twice
+        D_loss = discriminator_loss(*tf.split(logit, 2))
+        self.D_solver.minimize(D_loss, var_list=self.theta_D)
+        return D_loss
 
-        def goes_on(i, D_loss, G_loss):
-            return tf.logical_and(i < last, tf.is_finite(D_loss + G_loss))
+    def update_G(self, bits):
+        """One Adam update of theta_G on z, then of its average. Returns: G_loss before."""
+        z, dropout = tf.split(uniform(bits), [Z_SIZE, HIDDEN], 1)
+        _, logit_fake = discriminator(generator(z), self.dropout(dropout))
+        G_loss = generator_loss(logit_fake, self.flags.g_loss)
+        self.G_solver.minimize(G_loss, var_list=self.theta_G)
+        self.average.apply(self.theta_G)
+        return G_loss
 
-        return tf.while_loop(goes_on, training_step, [first, 0.0, 0.0])[1:]
+    def dropout(self, chance):
+        """Factors [batch, 128] of mean 1 that are 0 for --dropout of the units."""
+        kept = chance >= 2 * self.flags.dropout - 1
+        return tf.cast(kept, tf.float32) / (1 - self.flags.dropout)
 
 
-# ---------------------------------------------------------------------------- score and pictures
+def uniform(bits):
+    """Random bits, int32, as numbers uniform in [-1, 1]."""
+    return tf.cast(bits, tf.float32) / 2**31
+
+
+# ------------------------------------------------------------------------------------- summaries
 
 
 def parzen_log_densities(images, samples, sigmas):
@@ -354,14 +322,11 @@ def parzen_log_densities(images, samples, sigmas):
 
     Both uint8 [n, 784], taken as 0 to 1. Returns: nats, float64 [len(sigmas), len(images)].
     """
-    densities = np.empty([len(sigmas), len(images)])
+    densities, samples = np.empty([len(sigmas), len(images)]), np.float32(samples) / 255
+    norms = np.einsum("ij,ij->i", samples, samples)
     for first in range(0, len(images), 200):  # block by block, so that memory stays small
         block = np.float32(images[first : first + 200]) / 255
-        squares = np.empty([len(block), len(samples)], np.float32)
-        for start in range(0, len(samples), 1000):
-            some = np.float32(samples[start : start + 1000]) / 255
-            distances = (block**2).sum(1)[:, None] + (some**2).sum(1) - 2 * block @ some.T
-            squares[:, start : start + 1000] = distances
+        squares = (block**2).sum(1)[:, None] + norms - 2 * block @ samples.T
         nearest = squares.min(1)
         squares -= nearest[:, None]
         for row, sigma in zip(densities, sigmas):
@@ -371,7 +336,7 @@ def parzen_log_densities(images, samples, sigmas):
     return densities
 
 
-def parzen_score(samples, validation, test):
+def parzen_log_likelihood(samples, validation, test):
     """Mean log-likelihood of test in nats, its standard error, the sigma best for validation."""
     sigmas = np.geomspace(0.1, 0.5, 25)
     sigma = sigmas[parzen_log_densities(validation, samples, sigmas).mean(1).argmax()]
@@ -385,18 +350,9 @@ def noise(n, seed):
 
 
 def draw_samples(session, G_sample, z, values):
-    """uint8 [n, 784]: the generator's images of the values [n, 100] of z."""
+    """The images that G makes of the values [n, 100] of z: uint8 [n, 784]."""
     blocks = [values[first : first + 1000] for first in range(0, len(values), 1000)]
     return np.concatenate([np.uint8(session.run(G_sample, {z: b}) * 255 + 0.5) for b in blocks])
-
-
-def grid(digits):
-    """uint8 [rows * 28, columns * 28]: the digits [n, 784] as one picture, about square."""
-    columns = int(np.ceil(np.sqrt(len(digits))))
-    rows = -(-len(digits) // columns)
-    canvas = np.zeros([rows * columns, PIXELS], np.uint8)
-    canvas[: len(digits)] = digits
-    return canvas.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
 
 
 @contextlib.contextmanager
@@ -408,155 +364,51 @@ def whole_file(path):
 
 
 def save_grid(path, digits):
-    """Writes the digits as one PNG, white on black."""
+    """Writes the digits, uint8 [n, 784], as one PNG, about square, white on black."""
+    columns = int(np.ceil(np.sqrt(len(digits))))
+    rows = -(-len(digits) // columns)
+    grid = np.zeros([rows * columns, PIXELS], np.uint8)
+    grid[: len(digits)] = digits
+    grid = grid.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
     with whole_file(path) as file:
-        Image.fromarray(grid(digits)).save(file, "PNG")
+        Image.fromarray(grid).save(file, "PNG")
 
 
 def save_animation(path, pngs):
     """Writes the pictures as a GIF of 100 frames at most, the last one held for two seconds."""
     chosen = np.unique(np.linspace(0, len(pngs) - 1, 100).astype(int))
-    frames = [Image.open(pngs[k]).copy() for k in chosen]
-    times = [100] * (len(frames) - 1) + [2000]  # milliseconds
+    first, *others = [Image.open(pngs[k]).copy() for k in chosen]
+    times = [100] * len(others) + [2000]  # milliseconds
     with whole_file(path) as file:
-        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+        first.save(file, "GIF", save_all=True, append_images=others, duration=times, loop=0)
 
 
 def save_curves(path, history):
     """Draws losses and probabilities over the steps; history: {step: {"D_loss": ..., ...}}."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, for it takes its time
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here, for it takes its time
 
     figure, steps = Figure(figsize=(8, 7)), sorted(history)
-    FigureCanvasAgg(figure)
-    losses, probabilities = figure.subplots(2, 1, sharex=True)
+    losses, chances = figure.subplots(2, 1, sharex=True)
     losses.axhline(2 * np.log(2), color="gray", ls="--", label="2 log 2: D_loss at the optimum")
-    probabilities.axhline(0.5, color="gray", ls="--", label="1/2: both at the optimum")
-    for axes, tags in (losses, ["D_loss", "G_loss"]), (probabilities, ["D_real", "D_fake"]):
-        for tag in tags:
-            label = tag.replace("D_real", "D(x)").replace("D_fake", "D(G(z))")
-            axes.plot(steps, [history[step][tag] for step in steps], label=label)
+    chances.axhline(0.5, color="gray", ls="--", label="1/2: both at the optimum")
+    names = {"D_loss": "D_loss", "G_loss": "G_loss", "D_real": "D(x)", "D_fake": "D(G(z))"}
+    for axes, (tag, name) in zip((losses, losses, chances, chances), names.items()):
+        axes.plot(steps, [history[step][tag] for step in steps], label=name)
         axes.legend()
     losses.set(title="The game, on held-out digits", ylabel="loss (nats)")
-    probabilities.set(xlabel="training step", ylabel="probability of being real", ylim=(0, 1))
+    chances.set(xlabel="training step", ylabel="probability of being real", ylim=(0, 1))
     with whole_file(path) as file:
         figure.savefig(file, format="png", bbox_inches="tight")
 
 
-# -------------------------------------------------------------------------------------- training
-
-CHECKPOINT_SECONDS = 20
-
-
-class Run:
-    """A run: the game in a session, and the folder that keeps and shows it."""
-
-    def __init__(self, flags, data):
-        self.flags, self.folder, self.data = flags, flags.output_dir, data
-        tf.set_random_seed(flags.seed)
-        self.gan = GAN(flags)
-        picture = tf.get_default_graph().as_graph_def()
-        moves = draw_chunk(flags, data[0], 0)
-        self.gan.prepare(moves)
-        self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
-        self.session.run(tf.global_variables_initializer())
-        with silent_stderr():  # no step is played, but XLA compiles the game
-            self.session.run(self.gan.losses, dict(zip(self.gan.inputs, (0, 0) + moves)))
-        self.step = restore(self.session, self.saver, self.folder)
-        self.told, self.saved = 0.0, time.monotonic()
-        self.begun = self.seen = self.step, self.saved
-        self.history = read_history(self.folder)
-        self.writer = tf.summary.FileWriter(self.folder)
-        if not self.history:
-            self.writer.add_graph(None, graph_def=picture)
-            table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
-            table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
-            self.writer.add_summary(self.session.run(table))
-
-    def play_on(self):
-        """Plays to the end of the chunk, to the next summary or to the last step."""
-        size, every = chunk_size(self.flags), self.flags.summary_steps
-        number, first = divmod(self.step, size)
-        steps = min(size - first, every - self.step % every, self.flags.max_steps - self.step)
-        moves = draw_chunk(self.flags, self.data[0], number)
-        feed = dict(zip(self.gan.inputs, (first, first + steps) + moves))
-        losses = self.session.run(self.gan.losses, feed)
-        self.step = int(self.session.run(self.gan.step))
-        self.require_finite(*losses)
-        self.tell(*losses)
-
-    def require_finite(self, D_loss, G_loss):
-        """Raises: Fault if a loss is not finite."""
-        if not np.isfinite(D_loss + G_loss):
-            raise Fault(
-                f"D_loss {D_loss}, G_loss {G_loss} at step {self.step}; the last good state is "
-                f"{checkpoints(self.folder)[-1]}; smaller learning rates may help"
-            )
-
-    def charts(self):
-        """The game as it stands, on held-out digits and without dropout."""
-        x = np.float32(self.data[1][:1000]) / 255
-        feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
-        charts = self.session.run(self.gan.charts, feed)
-        self.require_finite(charts["D_loss"], charts["G_loss"])
-        return charts
-
-    def samples(self, n, seed):
-        return draw_samples(self.session, self.gan.G_average, self.gan.z, noise(n, seed))
-
-    def save(self):
-        """Writes a checkpoint, if the state is one to go on from."""
-        self.charts()
-        require_room(self.folder)
-        prefix = os.path.join(self.folder, "model.ckpt")
-        self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
-        self.saved = time.monotonic()
-
-    def summarise(self):
-        """Adds this step to curves and pictures, unless it is there from before a stop."""
-        if self.step <= max(self.history, default=-1):
-            return
-        require_room(self.folder)
-        (step, then), values = self.seen, self.charts()
-        digits = self.samples(10000, self.flags.seed + 1)
-        score = parzen_score(digits, self.data[1][:40], self.data[2][:200])  # cheap estimate
-        values["parzen_log_likelihood"] = score[0]
-        if self.step > step:
-            values["steps_per_second"] = (self.step - step) / (time.monotonic() - then)
-        png = os.path.join(self.folder, "samples", f"step_{self.step:07d}.png")
-        save_grid(png, self.samples(64, self.flags.seed))
-        with open(png, "rb") as file:
-            image = tf.Summary.Image(encoded_image_string=file.read())
-        summary = tf.Summary(value=[tf.Summary.Value(tag="samples", image=image)])
-        for tag, value in values.items():
-            summary.value.add(tag=tag, simple_value=value)
-        self.writer.add_summary(summary, self.step)
-        self.writer.flush()
-        self.history[self.step], self.seen = values, (self.step, time.monotonic())
-
-    def tell(self, D_loss, G_loss):
-        """The progress line: in place on a terminal, a line now and then elsewhere."""
-        now, in_place = time.monotonic(), sys.stdout.isatty()
-        if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
-            rate = (self.step - self.begun[0]) / (now - self.begun[1])
-            minutes, seconds = divmod(int((self.flags.max_steps - self.step) / rate), 60)
-            line = f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  "
-            line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {minutes} min {seconds} s left"
-            print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
-            self.told = now
-
-    def finish(self):
-        """Draws the curves and the animation, scores the samples, says where everything is."""
-        folder = os.path.join(self.folder, "samples")
-        pngs = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
-        save_curves(os.path.join(self.folder, "losses.png"), self.history)
-        save_animation(os.path.join(self.folder, "samples.gif"), pngs)
-        digits = self.samples(10000, self.flags.seed + 1)
-        mean, error, sigma = parzen_score(digits, self.data[1][:1000], self.data[2])
-        print(f"\nParzen log-likelihood {mean:.1f} +- {error:.1f} nats, sigma {sigma:.3f}")
-        print("  on MNIST: 225 +- 2 for the paper's larger networks, 241 for real digits")
-        print(f"Run: {self.folder} (losses.png, samples.gif)\nLast picture: {pngs[-1]}")
-        print(f"Curves: tensorboard --logdir {os.path.dirname(self.folder) or '.'}")
+def start_log(session, folder, graph, flags):
+    """A writer of event files in the folder, which begin with the graph and the flags."""
+    writer = tf.summary.FileWriter(folder)
+    writer.add_graph(None, graph_def=graph)
+    table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
+    table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
+    writer.add_summary(session.run(table))
+    return writer
 
 
 def read_history(folder):
@@ -570,6 +422,11 @@ def read_history(folder):
                     if "D_loss" in values:
                         history[event.step] = values
     return history
+
+
+# ------------------------------------------------------------------------------------------ loop
+
+CHECKPOINT_SECONDS = 20
 
 
 def checkpoints(folder):
@@ -601,9 +458,122 @@ def restore(session, saver, folder):
 
 
 def require_room(folder):
-    """Raises: Fault if a summary and a checkpoint might not fit, OSError if the folder is gone."""
+    """Raises: OSError if a summary and a checkpoint might not fit, or the folder is gone."""
     if shutil.disk_usage(folder).free < 8 << 20:
-        raise Fault(f"the disk of {folder} is full (8 MB needed); make room, then start it again")
+        raise OSError(f"the disk of {folder} is full (8 MB needed); make room, then start it again")
+
+
+class Run:
+    """A run: the game in a session, and the folder that keeps and shows it."""
+
+    def __init__(self, flags, data):
+        """Builds and compiles the game; restores it if the folder holds an earlier part of it."""
+        self.flags, self.folder, self.data = flags, flags.output_dir, data
+        os.makedirs(os.path.join(self.folder, "samples"), exist_ok=True)
+        tf.set_random_seed(flags.seed)
+        self.gan = GAN(flags)
+        picture = tf.get_default_graph().as_graph_def()
+        self.gan.compile(draw_chunk(flags, data[0], 0))
+        self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
+        self.session.run(tf.global_variables_initializer())
+        self.step = 0
+        self.play(0)  # compiles
+        self.step = restore(self.session, self.saver, self.folder)
+        self.history = read_history(self.folder)
+        self.writer = start_log(self.session, self.folder, picture, flags)
+        self.told, self.saved = 0.0, time.monotonic()
+        self.start = self.step, self.saved
+
+    def play(self, steps):
+        """Plays so many steps, which must be of one chunk. Returns: both losses of the last."""
+        chunk, first = divmod(self.step, chunk_size(self.flags))
+        moves = (first, first + steps, *draw_chunk(self.flags, self.data[0], chunk))
+        losses = self.session.run(self.gan.losses, dict(zip(self.gan.inputs, moves)))
+        self.step = int(self.session.run(self.gan.step))
+        return losses
+
+    def play_on(self):
+        """Plays to the end of the chunk, to the next summary or to the last step."""
+        ends = [self.flags.max_steps - self.step]
+        ends += [
+            size - self.step % size for size in (chunk_size(self.flags), self.flags.summary_steps)
+        ]
+        losses = self.play(min(ends))
+        self.require_finite(*losses)
+        self.tell(*losses)
+
+    def require_finite(self, D_loss, G_loss):
+        """Raises: RuntimeError if a loss is not finite."""
+        if not np.isfinite(D_loss + G_loss):
+            raise RuntimeError(
+                f"D_loss {D_loss}, G_loss {G_loss} at step {self.step}; the last good state is "
+                f"{checkpoints(self.folder)[-1]}; smaller learning rates may help"
+            )
+
+    def tell(self, D_loss, G_loss):
+        """The progress line: in place on a terminal, a line now and then elsewhere."""
+        now, in_place = time.monotonic(), sys.stdout.isatty()
+        if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
+            self.told, rate = now, (self.step - self.start[0]) / (now - self.start[1])
+            minutes, seconds = divmod(int((self.flags.max_steps - self.step) / rate), 60)
+            line = f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  "
+            line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {minutes} min {seconds} s left"
+            print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
+
+    def charts(self):
+        """The game as it stands, on held-out digits and without dropout: {tag: value}."""
+        x = np.float32(self.data[1][:1000]) / 255
+        feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
+        charts = self.session.run(self.gan.charts, feed)
+        self.require_finite(charts["D_loss"], charts["G_loss"])
+        return charts
+
+    def samples(self, n, seed):
+        """n digits of the averaged weights: uint8 [n, 784]."""
+        return draw_samples(self.session, self.gan.G_average, self.gan.z, noise(n, seed))
+
+    def summarise(self):
+        """Adds this step to curves and pictures, unless it is there from before a stop."""
+        if self.step <= max(self.history, default=-1):
+            return
+        require_room(self.folder)
+        values, samples = self.charts(), self.samples(10_000, self.flags.seed + 1)
+        score = parzen_log_likelihood(samples, self.data[1][:40], self.data[2][:200])  # cheap
+        values["parzen_log_likelihood"] = score[0]
+        if self.step > self.start[0]:
+            seconds = time.monotonic() - self.start[1]
+            values["steps_per_second"] = (self.step - self.start[0]) / seconds
+        path = os.path.join(self.folder, "samples", f"step_{self.step:07d}.png")
+        save_grid(path, self.samples(64, self.flags.seed))
+        with open(path, "rb") as file:
+            image = tf.Summary.Image(encoded_image_string=file.read())
+        summary = tf.Summary(value=[tf.Summary.Value(tag="samples", image=image)])
+        for tag, value in values.items():
+            summary.value.add(tag=tag, simple_value=value)
+        self.writer.add_summary(summary, self.step)
+        self.writer.flush()
+        self.history[self.step] = values
+
+    def save(self):
+        """Writes a checkpoint, if the state is one to go on from."""
+        self.charts()
+        require_room(self.folder)
+        prefix = os.path.join(self.folder, "model.ckpt")
+        self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
+        self.saved = time.monotonic()
+
+    def finish(self):
+        """Draws the curves and the animation, scores the samples, says where everything is."""
+        folder = os.path.join(self.folder, "samples")
+        pngs = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        save_curves(os.path.join(self.folder, "losses.png"), self.history)
+        save_animation(os.path.join(self.folder, "samples.gif"), pngs)
+        samples = self.samples(10_000, self.flags.seed + 1)
+        score = parzen_log_likelihood(samples, self.data[1][:1000], self.data[2])
+        print("\nParzen log-likelihood {:.1f} +- {:.1f} nats, sigma {:.3f}".format(*score))
+        print("  on MNIST: 225 +- 2 for the paper's larger networks, 241 for real digits")
+        print(f"Run: {self.folder} (losses.png, samples.gif)\nLast picture: {pngs[-1]}")
+        print(f"Curves: tensorboard --logdir {os.path.dirname(self.folder) or '.'}")
 
 
 def train(flags, data):
@@ -612,16 +582,15 @@ def train(flags, data):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stops.append(number))
     run = Run(flags, data)
-    if run.step == 0:
-        run.summarise()
-        run.save()
-    while run.step < flags.max_steps and not stops:
-        run.play_on()
+    while True:
+        over = stops or run.step >= flags.max_steps
         if run.step % flags.summary_steps == 0 or run.step == flags.max_steps:
             run.summarise()
-        if time.monotonic() - run.saved > CHECKPOINT_SECONDS:
+        if over or run.step == 0 or time.monotonic() - run.saved > CHECKPOINT_SECONDS:
             run.save()
-    run.save()
+        if over:
+            break
+        run.play_on()
     if stops:
         print(f"\nStopped at step {run.step}; to go on: --output_dir {flags.output_dir}")
         return 128 + stops[0]
@@ -640,10 +609,9 @@ def sample(flags):
         restore(session, saver, flags.output_dir)
         digits = draw_samples(session, G_sample, z, noise(flags.sample, flags.seed))
     path = os.path.join(flags.output_dir, "generated")
-    for end in (".png", ".npy"):  # what was drawn before is kept, under the first free number
-        earlier = (f"{path}-{n}{end}" for n in itertools.count(1))
-        if os.path.exists(path + end):
-            os.rename(path + end, next(name for name in earlier if not os.path.exists(name)))
+    for end in (".png", ".npy"):
+        if os.path.exists(path + end):  # an earlier one is kept, under a name of its own
+            os.rename(path + end, f"{path}-{os.stat(path + end).st_mtime_ns}{end}")
     save_grid(path + ".png", digits)
     with whole_file(path + ".npy") as file:
         np.save(file, digits.reshape(-1, 28, 28))
@@ -653,83 +621,69 @@ def sample(flags):
 
 # ---------------------------------------------------------------------------------- command line
 
+FLAGS = (  # name, default, least, most, meaning
+    ("sample", 0, 0, 100_000, "no training: draw so many digits of the run in --output_dir"),
+    ("max_steps", 100_000, 1, 10**9, "training steps"),
+    ("batch_size", 64, 1, MOST_IMAGES, "images, or z, in a minibatch"),
+    ("d_step", 1, 0, 100, "updates of D in a training step"),
+    ("g_step", 1, 0, 100, "updates of G in a training step"),
+    ("d_learning_rate", 2e-3, 0.0, 10.0, "Adam's learning rate for D"),
+    ("g_learning_rate", 8e-3, 0.0, 10.0, "Adam's learning rate for G"),
+    ("lr_half_life", 25_000, 0, 10**9, "steps in which both halve; 0: never"),
+    ("beta1", 0.5, 0.0, 0.999, "Adam's memory for gradients"),
+    ("beta2", 0.99, 0.0, 0.99999, "Adam's memory for their squares"),
+    ("dropout", 0.5, 0.0, 0.99, "share of D's hidden units that an update leaves out"),
+    ("ema_decay", 0.9999, 0.0, 0.999999, "memory of the average of G's weights"),
+    ("seed", 0, 0, 2**31 - 2, "another seed, another run; for --sample: other digits"),
+    ("summary_steps", 5000, 1, 10**9, "steps between summaries"),
+)
 OBSERVING = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
-
-
-def between(least, most):
-    """An argparse type: numbers from least to most, whole if these are."""
-
-    def parse(text):
-        with contextlib.suppress(ValueError):
-            if least <= type(least)(text) <= most:
-                return type(least)(text)
-        kind = "whole number" if isinstance(least, int) else "number"
-        raise argparse.ArgumentTypeError(f"{text!r} is no {kind} from {least} to {most}")
-
-    return parse
-
-
-def folder(text):
-    """An argparse type: names of folders that TensorFlow takes literally."""
-    if not text.isprintable() or not text or set(text) & set("*?[]\\"):
-        raise argparse.ArgumentTypeError(f"{text!r} is empty or holds one of * ? [ ] \\")
-    return text
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with one-line errors."""
-
-    def error(self, message):
-        raise BadInput(message)
 
 
 def parse_flags(argv, saved=None):
     """Flags from argv; what it does not name is as saved, or the default. Raises: BadInput."""
-    here, with_defaults = os.path.dirname(__file__), argparse.ArgumentDefaultsHelpFormatter
-    parser = Parser("gan_mnist.py", formatter_class=with_defaults, allow_abbrev=False)
-    parser.description = __doc__.split("\n")[0]
 
-    def add(name, default, kind, meaning, **more):
-        parser.add_argument("--" + name, default=default, type=kind, help=meaning, **more)
+    def fail(message):
+        raise BadInput(message)
 
-    add("input_data_dir", os.path.join(here, "MNIST_data"), str, "the IDX files, .gz or not")
-    add("output_dir", "outputs/<date-time>", folder, "this run's; an earlier run there goes on")
-    add("sample", 0, between(0, 100_000), "no training: draw so many digits of that run")
-    add("max_steps", 100_000, between(1, 10**9), "training steps")
-    add("batch_size", 64, between(1, MOST_IMAGES), "images, or z, in a minibatch")
-    add("d_step", 1, between(0, 100), "updates of D in a training step")
-    add("g_step", 1, between(0, 100), "updates of G in a training step")
-    add("g_loss", "non_saturating", str, "G's loss", choices=["non_saturating", "minimax"])
-    add("d_learning_rate", 2e-3, between(0.0, 10.0), "Adam's learning rate for D")
-    add("g_learning_rate", 8e-3, between(0.0, 10.0), "Adam's learning rate for G")
-    add("lr_half_life", 25_000, between(0, 10**9), "steps in which both halve; 0: never")
-    add("beta1", 0.5, between(0.0, 0.999), "Adam's memory for gradients")
-    add("beta2", 0.99, between(0.0, 0.99999), "Adam's memory for their squares")
-    add("dropout", 0.5, between(0.0, 0.99), "share of D's hidden units an update leaves out")
-    add("ema_decay", 0.9999, between(0.0, 0.999999), "memory of the average of G's weights")
-    add("seed", 0, between(0, 2**31 - 2), "another seed, another run; for --sample: other digits")
-    add("summary_steps", 5000, between(1, 10**9), "steps between summaries")
+    parser = argparse.ArgumentParser("gan_mnist.py", allow_abbrev=False)
+    parser.description, parser.error = __doc__.split("\n")[0], fail
+    data_dir = os.path.join(os.path.dirname(__file__), "MNIST_data")
+    parser.add_argument("--input_data_dir", default=data_dir, help="the IDX files, .gz or not")
+    output_dir = datetime.now().strftime("outputs/%Y%m%d-%H%M%S-%f")
+    what = "folder of this run; an earlier run there goes on (outputs/<date-time>)"
+    parser.add_argument("--output_dir", default=output_dir, help=what)
+    kinds = ("non_saturating", "minimax")
+    parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help="G's loss")
+    for name, default, _, _, meaning in FLAGS:
+        meaning += f" (default: {default})"
+        parser.add_argument("--" + name, type=type(default), default=default, help=meaning)
     flags, unknown = parser.parse_known_args(argv, saved)
+    if [] in vars(flags).values():  # what --name=-- gives before Python 3.13
+        fail("-- is not the value of a flag")
     if unknown:
         near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
-        raise BadInput(f"{unknown[0]}: no such flag; is {near[0]} meant?")
-    for name, value in vars(flags).items():
-        if value == []:  # what argparse makes of --name=-- before Python 3.13
-            raise BadInput(f"--{name}: -- is not a value")
+        fail(f"{unknown[0]}: no such flag; is {near[0]} meant?")
+    for name, _, least, most, _ in FLAGS:
+        if not least <= vars(flags)[name] <= most:
+            fail(f"--{name} {vars(flags)[name]}: it must be from {least} to {most}")
     if not flags.d_step + flags.g_step:
-        raise BadInput("--d_step and --g_step are both 0; one at least must learn")
+        fail("--d_step and --g_step are both 0; one at least must learn")
+    literal = flags.output_dir.isprintable() and not set(flags.output_dir) & set("*?[]\\")
+    if not flags.output_dir or not literal:  # TensorFlow takes those for patterns
+        fail(f"--output_dir {flags.output_dir!r}: it is empty or holds one of * ? [ ] \\")
     return flags
 
 
 def resume_flags(argv, folder):
-    """Flags for the run that is in the folder. Raises: BadInput if they would change it."""
+    """Flags of the run in the folder, and its data. Raises: BadInput if argv would change it."""
     try:
         with open(os.path.join(folder, "flags.json")) as file:
             saved = json.load(file)
         digests = saved.pop("data")
         saved = parse_flags([f"--{name}={value}" for name, value in saved.items()])
     except Exception as error:  # whatever else the file may hold
-        raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script") from error
+        raise BadInput(f"--output_dir {folder}: flags.json is not of this script") from error
     flags = parse_flags(argv, argparse.Namespace(**vars(saved)))
     differ = [
         f"--{name} {value}, not {vars(flags)[name]}"
@@ -741,64 +695,60 @@ def resume_flags(argv, folder):
     return flags, digests
 
 
-def holds_files(path):
-    """Whether there is anything but an empty folder at the path."""
-    is_folder = os.path.isdir(path)
-    return set(os.listdir(path)) - {"flags.json.part"} if is_folder else os.path.exists(path)
-
-
-def claim(flags, digests):
+def claim(folder):
     """Makes the run's folder and keeps other processes out of it while this one lives."""
     try:
-        if flags.output_dir == "outputs/<date-time>":
-            name = os.path.join("outputs", time.strftime("%Y%m%d-%H%M%S"))
-            names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
-            flags.output_dir = next(name for name in names if not os.path.exists(name))
-        os.makedirs(flags.output_dir, exist_ok=True)
-        if not os.access(flags.output_dir, os.W_OK):
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.W_OK):
             raise PermissionError("it is read-only")
-        fcntl.flock(os.open(flags.output_dir, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path = os.path.join(flags.output_dir, "flags.json")
-        if not os.path.exists(path):
-            with whole_file(path) as file:
-                file.write(json.dumps({**vars(flags), "data": digests}, indent=2).encode())
-        os.makedirs(os.path.join(flags.output_dir, "samples"), exist_ok=True)
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BadInput(f"--output_dir {flags.output_dir}: another process trains there") from error
+        raise BadInput(f"--output_dir {folder}: another process trains there") from error
     except OSError as error:
-        raise BadInput(f"--output_dir {flags.output_dir}: cannot be written, {error}") from error
+        raise BadInput(f"--output_dir {folder}: cannot be written, {error}") from error
+
+
+def start(argv):
+    """Does what the flags ask for. Returns: the exit status. Raises: BadInput, other faults."""
+    flags, digests = parse_flags(argv), None
+    folder = flags.output_dir
+    if os.path.exists(os.path.join(folder, "flags.json")):
+        flags, digests = resume_flags(argv, folder)
+        if not flags.sample:
+            claim(folder)
+    elif flags.sample:
+        raise BadInput(f"--output_dir {folder}: no run there to --sample from")
+    elif os.path.isdir(folder) and set(os.listdir(folder)) - {"flags.json.part"}:
+        raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
+    import_tensorflow()
+    if flags.sample:
+        return sample(flags)
+    data = load_data(flags.input_data_dir)
+    if digests not in (None, data[3]):
+        raise BadInput(f"--input_data_dir {flags.input_data_dir}: not the images of the run")
+    if len(data[0]) < flags.batch_size:
+        raise BadInput(f"--batch_size {flags.batch_size}: only {len(data[0])} training images")
+    if not digests:
+        claim(folder)
+        with whole_file(os.path.join(folder, "flags.json")) as file:
+            file.write(json.dumps({**vars(flags), "data": data[3]}, indent=2).encode())
+    try:
+        return train(flags, data)
+    except tf.errors.OpError as error:  # its own message is pages long
+        raise RuntimeError(
+            f"{type(error).__name__} in {folder}: is it there, with room?"
+        ) from error
 
 
 def main(argv=None):
     """Runs the command line. Returns: 0 done, 1 a fault, 2 bad input, 130 after Ctrl-C."""
     try:
-        flags, digests = parse_flags(argv), None
-        if holds_files(flags.output_dir):
-            flags, digests = resume_flags(argv, flags.output_dir)
-        if flags.sample and not digests:
-            raise BadInput("--sample: needs --output_dir with the folder of a run")
-        if flags.sample:
-            return sample(flags)
-        data = load_data(flags.input_data_dir)
-        if digests not in (None, data[3]):
-            raise BadInput(f"--input_data_dir {flags.input_data_dir}: not the images of the run")
-        if len(data[0]) < flags.batch_size:
-            raise BadInput(f"--batch_size {flags.batch_size}: only {len(data[0])} training images")
-        claim(flags, data[3])
-        return train(flags, data)
-    except SystemExit:  # --help; to look at the clauses below would import TensorFlow
-        raise
+        return start(argv)
     except KeyboardInterrupt:
         return 130
-    except BadInput as error:
-        message, status = error, 2
-    except (Fault, OSError) as error:
-        message, status = error, 1
-    except tf.errors.OpError as error:  # its own message is pages long
-        message = f"{type(error).__name__} in {flags.output_dir}: is the folder there, with room?"
-        status = 1
-    print("gan_mnist.py: error:", " ".join(str(message).split()), file=sys.stderr)
-    return status
+    except (BadInput, OSError, RuntimeError) as error:
+        print("gan_mnist.py: error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ sys.path.insert(0, ROOT)
 
 import gan_mnist
 
+gan_mnist.import_tensorflow()
+
 
 def unpacked(name, folder=MNIST):
     """The bytes of an unpacked IDX file."""

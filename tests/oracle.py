@@ -97,21 +97,29 @@ class Game:
         self.flags, self.steps, self.D_loss, self.G_loss = flags, 0, 0.0, 0.0
         self.adam = {player: Adam(flags.beta1, flags.beta2) for player in "DG"}
 
-    def step(self, x, z_D, kept_D, z_G, kept_G):
+    def factors(self, chance):
+        """Dropout: the units whose chance, from -1 to 1, lies above its share are kept."""
+        return (chance >= 2 * self.flags.dropout - 1) / (1.0 - self.flags.dropout)
+
+    def step(self, x, D_bits, G_bits):
         """One training step; every argument has one entry for each update.
 
-        x: 0 to 255. kept: the hidden units that dropout keeps; for D those of x, then of G(z).
+        x: 0 to 255. bits: a row's z, then the chances of D's hidden units on x and on G(z), on
+        G(z) alone if G is updated; int32.
         """
         flags, halvings = self.flags, 0.0
-        factors_D, factors_G = (kept / (1.0 - flags.dropout) for kept in (kept_D, kept_G))
+        D_chance, G_chance = D_bits / 2.0**31, G_bits / 2.0**31
         if flags.lr_half_life:
             halvings = self.steps / flags.lr_half_life
         for j in range(flags.d_step):
-            halves = factors_D[j, : len(x[j])], factors_D[j, len(x[j]) :]
-            self.D_loss, gradients = D_gradients(self.theta, x[j] / 255.0, z_D[j], halves)
+            z, on_x, on_fake = np.split(D_chance[j], [100, 228], axis=1)
+            factors = self.factors(on_x), self.factors(on_fake)
+            self.D_loss, gradients = D_gradients(self.theta, x[j] / 255.0, z, factors)
             self.adam["D"].update(self.theta, gradients, flags.d_learning_rate * 0.5**halvings)
         for j in range(flags.g_step):
-            self.G_loss, gradients = G_gradients(self.theta, z_G[j], flags.g_loss, factors_G[j])
+            z, on_fake = np.split(G_chance[j], [100], axis=1)
+            factors = self.factors(on_fake)
+            self.G_loss, gradients = G_gradients(self.theta, z, flags.g_loss, factors)
             self.adam["G"].update(self.theta, gradients, flags.g_learning_rate * 0.5**halvings)
             decay = min(flags.ema_decay, (1 + self.steps) / (10.0 + self.steps))
             for name in self.average:

@@ -160,38 +160,50 @@ def test_a_chunk_depends_on_the_seed_and_its_number_alone():
     assert [a.tobytes() for a in first] == [a.tobytes() for a in again]
     for seed, number in ((4, 8), (5, 7)):
         other = gan_mnist.draw_chunk(make_flags(seed=seed), images, number)
-        assert [a.tobytes() == b.tobytes() for a, b in zip(first, other)] == [False] * 5
+        assert [a.tobytes() == b.tobytes() for a, b in zip(first, other)] == [False] * 3
+
+
+def uniform(bits):
+    """The script's numbers from random bits, as TensorFlow works them out."""
+    with new_session() as session:
+        return session.run(gan_mnist.uniform(gan_mnist.tf.constant(bits)))
+
+
+def assert_uniform(values):
+    """The values are spread evenly over [-1, 1], and no two of them hang together."""
+    assert values.dtype == np.float32 and values.min() >= -1 and values.max() <= 1
+    assert values.min() < -0.9999 and values.max() > 0.9999 and abs(values.mean()) < 0.002
+    assert values.var() == pytest.approx(1 / 3.0, rel=0.01)
+    histogram = np.histogram(values, 20, (-1, 1))[0] / float(values.size)
+    np.testing.assert_allclose(histogram, 0.05, rtol=0.02)
+    for lag in (1, 2, 100):
+        assert abs((values.ravel()[lag:] * values.ravel()[:-lag]).mean()) < 0.002
 
 
 def test_z_is_uniform_and_fresh_in_every_update():
     flags = make_flags(d_step=2, g_step=3)
     chunks = [gan_mnist.draw_chunk(flags, marked_images(220), k) for k in range(2)]
     size = gan_mnist.chunk_size(flags)
-    for _, z_D, _, z_G, _ in chunks:
-        assert z_D.shape == (size, 2, 16, 100) and z_G.shape == (size, 3, 16, 100)
-    z = np.concatenate([chunk[k].reshape(-1, 100) for chunk in chunks for k in (1, 3)])
-    assert z.dtype == np.float32 and z.min() >= -1 and z.max() < 1
+    for _, D_bits, G_bits in chunks:
+        assert D_bits.shape == (size, 2, 16, 100 + 128 + 128) and D_bits.dtype == np.int32
+        assert G_bits.shape == (size, 3, 16, 100 + 128) and G_bits.dtype == np.int32
+    z = [bits[..., :100].reshape(-1, 100) for chunk in chunks for bits in chunk[1:]]
+    z = uniform(np.concatenate(z))
     assert len({row.tobytes() for row in z}) == len(z) == 2 * size * 5 * 16
-    assert z.min() < -0.9999 and z.max() > 0.9999 and abs(z.mean()) < 0.002
-    assert z.var() == pytest.approx(1 / 3.0, rel=0.01)
-    histogram = np.histogram(z, 20, (-1, 1))[0] / float(z.size)
-    np.testing.assert_allclose(histogram, 0.05, rtol=0.02)
+    assert_uniform(z)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3, 0.5, 0.9])
 def test_dropout_leaves_out_its_share_of_the_units_and_keeps_their_mean(dropout):
     flags = make_flags(d_step=2, g_step=1, dropout=dropout)
-    chunk = gan_mnist.draw_chunk(flags, marked_images(220), 0)
-    size = gan_mnist.chunk_size(flags)
-    assert chunk[2].shape == (size, 2, 32, 128) and chunk[4].shape == (size, 1, 16, 128)
-    for kept in (chunk[2], chunk[4]):
-        assert kept.dtype == bool
-        assert kept.mean() == pytest.approx(1 - dropout, abs=0.005)
-    if dropout:  # each image has units of its own left out
-        rows = chunk[2].reshape(-1, 128)
-        assert len({row.tobytes() for row in rows}) > 0.999 * len(rows)
+    _, D_bits, G_bits = gan_mnist.draw_chunk(flags, marked_images(220), 0)
+    chance = [uniform(bits[..., 100:].reshape(-1, 128)) for bits in (D_bits, G_bits)]
+    for values in chance:
+        assert_uniform(values)
     with new_session() as session:
-        gan = gan_mnist.GAN(flags)
-        factors = session.run(gan.dropout(gan_mnist.tf.constant(chunk[4][:20])))
+        factors = session.run(gan_mnist.GAN(flags).dropout(gan_mnist.tf.constant(chance[0])))
     assert set(np.unique(factors)) <= {0, np.float32(1 / (1 - dropout))}
-    assert factors.mean() == pytest.approx(1, abs=0.05)
+    assert (factors > 0).mean() == pytest.approx(1 - dropout, abs=0.003)
+    assert factors.mean() == pytest.approx(1, abs=0.02)
+    if dropout:  # each image has units of its own left out
+        assert len({row.tobytes() for row in factors}) > 0.999 * len(factors)

@@ -38,7 +38,7 @@ def build(images, **changes):
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(flags.seed)
         gan, chunk = gan_mnist.GAN(flags), gan_mnist.draw_chunk(flags, images, 0)
-        gan.prepare(chunk)
+        gan.compile(chunk)
         session = tf.Session(graph=graph)
         session.run(tf.global_variables_initializer())
         variables = {v.name.split(":")[0]: v for v in tf.global_variables()}

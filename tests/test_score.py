@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import gan_mnist
 
@@ -82,28 +83,29 @@ def test_a_mixture_of_known_density_gets_its_known_log_likelihood():
 def test_score_is_the_mean_over_test_at_the_sigma_that_suits_validation_best():
     samples, validation = gaussian_images(200, 0.12, 0), gaussian_images(50, 0.12, 1)
     test = gaussian_images(70, 0.2, 2)  # of another width, which must not matter for sigma
-    mean, error, sigma = gan_mnist.parzen_score(samples, validation, test)
+    mean, error, sigma = gan_mnist.parzen_log_likelihood(samples, validation, test)
     densities = gan_mnist.parzen_log_densities(test, samples, [sigma])[0]
     assert mean == pytest.approx(densities.mean())
     assert error == pytest.approx(math.sqrt(densities.var() / 70))
     candidates = sigma * np.array([0.7, 0.85, 1, 1.2, 1.4])
     best = gan_mnist.parzen_log_densities(validation, samples, candidates).mean(1).argmax()
     assert candidates[best] == sigma
-    other = gan_mnist.parzen_score(samples, gaussian_images(50, 0.2, 1), test)[2]
+    other = gan_mnist.parzen_log_likelihood(samples, gaussian_images(50, 0.2, 1), test)[2]
     assert other > sigma
 
 
 def test_real_digits_score_far_better_than_noise(small_mnist):
     train, validation, test = gan_mnist.load_data(small_mnist)[:3]
-    digits = gan_mnist.parzen_score(train, validation, test)[0]
-    noise = gan_mnist.parzen_score(random_images(220, 0), validation, test)[0]
+    digits = gan_mnist.parzen_log_likelihood(train, validation, test)[0]
+    noise = gan_mnist.parzen_log_likelihood(random_images(220, 0), validation, test)[0]
     assert digits > noise + 200
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 64])
-def test_the_grid_shows_every_digit_once_in_reading_order(n):
+def test_the_grid_shows_every_digit_once_in_reading_order(n, tmp_path):
     digits = random_images(n, 5)
-    canvas = gan_mnist.grid(digits)
+    gan_mnist.save_grid(str(tmp_path / "grid.png"), digits)
+    canvas = np.array(Image.open(str(tmp_path / "grid.png")))
     columns = canvas.shape[1] // 28
     assert canvas.dtype == np.uint8 and canvas.shape[1] == columns * 28
     assert abs(canvas.shape[0] // 28 - columns) <= 1
