@@ -41,8 +41,9 @@ def import_tensorflow():
     if "tf" in globals():
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr = os.fdopen(os.dup(2), "w")  # for Python: 2 itself is for TensorFlow's C++ side ...
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # ... which talks there whatever the level
+    # Python keeps the console; TensorFlow's C++ side talks to file 2, whatever the log level
+    sys.stderr = os.fdopen(os.dup(2), "w", 1, errors="backslashreplace")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     import tensorflow.compat.v1 as tf
 
     tf.logging.set_verbosity(tf.logging.ERROR)
@@ -79,15 +80,16 @@ def read_idx(path):
     if not right or len(pixels) != n * PIXELS:
         raise BadInput(
             f"{path}: magic number {magic}{' (labels)' * (magic == 2049)}, {n} images of size "
-            f"{size}, {len(pixels)} bytes; needed are 2051, 1 to {MOST_IMAGES} images of [28, 28]"
+            f"{size}, {16 + len(pixels)} bytes read; needed are 2051, 1 to {MOST_IMAGES} images of [28, 28]"
         )
     return np.frombuffer(pixels, np.uint8).reshape(n, PIXELS)
 
 
 def sha256(images):
     """SHA-256 of the unpacked IDX file that holds these images."""
-    header = np.array([2051, len(images), 28, 28], ">u4")
-    return hashlib.sha256(header.tobytes() + images.tobytes()).hexdigest()
+    digest = hashlib.sha256(np.array([2051, len(images), 28, 28], ">u4"))
+    digest.update(images)
+    return digest.hexdigest()
 
 
 def download(name, folder):
@@ -115,13 +117,13 @@ def load_data(folder):
     Returns: uint8 [n, 784] for training, validation (the last twelfth of the training file, 5,000
     at most) and test images, and the SHA-256 of both files. Raises: BadInput.
     """
-    if "\0" in folder or not os.path.isdir(folder):
+    if not folder.isprintable() or not os.path.isdir(folder):
         raise BadInput(f"--input_data_dir {folder}: no such folder")
     found = {}
-    for path in (os.path.join(folder, name + end) for name in MNIST for end in ("", ".gz")):
-        name = os.path.basename(path).split(".")[0]
-        if name not in found and os.path.exists(path):
-            found[name] = read_idx(path)
+    for name in MNIST:
+        for path in (os.path.join(folder, name + end) for end in ("", ".gz")):
+            if name not in found and os.path.exists(path):
+                found[name] = read_idx(path)
     for name in set(MNIST) - set(found):
         if any(sha256(images) != MNIST[other] for other, images in found.items()):
             raise BadInput(f"--input_data_dir {folder}: {name}.gz is missing beside the other file")
@@ -266,8 +268,8 @@ class GAN:
 
         with tf.variable_scope("", custom_getter=averaged):
             self.G_average = generator(self.z)
-        self.inputs = [tf.placeholder(tf.int32, []), tf.placeholder(tf.int32, [])]
-        self.inputs += [tf.placeholder(array.dtype, array.shape) for array in chunk]
+        moves = (np.int32(0), np.int32(0), *chunk)
+        self.inputs = [tf.placeholder(move.dtype, move.shape) for move in moves]
         self.losses = tf.xla.experimental.compile(tf.function(self.play), self.inputs)
 
     def play(self, first, last, x, D_bits, G_bits):
@@ -360,6 +362,8 @@ def whole_file(path):
     """Yields a file that gets its name only when it is complete."""
     with open(path + ".part", "wb") as file:
         yield file
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(path + ".part", path)
 
 
@@ -401,14 +405,12 @@ def save_curves(path, history):
         figure.savefig(file, format="png", bbox_inches="tight")
 
 
-def start_log(session, folder, graph, flags):
-    """A writer of event files in the folder, which begin with the graph and the flags."""
-    writer = tf.summary.FileWriter(folder)
+def log_start(writer, session, graph, flags):
+    """Begins a run's event files with the graph, as TensorBoard is to draw it, and the flags."""
     writer.add_graph(None, graph_def=graph)
     table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
     table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
     writer.add_summary(session.run(table))
-    return writer
 
 
 def read_history(folder):
@@ -437,7 +439,7 @@ def checkpoints(folder):
 
 
 def restore(session, saver, folder):
-    """Restores the newest whole checkpoint. Returns: its step, 0 if there is no checkpoint.
+    """Restores the newest whole checkpoint, if there is one.
 
     Raises: BadInput if there are some, but none of these networks and whole.
     """
@@ -449,12 +451,11 @@ def restore(session, saver, folder):
             if [value.shape for value in session.run(variables)] != [v.shape for v in variables]:
                 raise ValueError("variables of other shapes")
             saver.recover_last_checkpoints(paths[: paths.index(path) + 1])
-            return int(path.split("-")[-1])
+            return
         except (tf.errors.OpError, ValueError) as error:
             reason = f"{path}: {str(error).splitlines()[0]}"
     if paths:
         raise BadInput(f"--output_dir {folder}: damaged, or of other networks: {reason}")
-    return 0
 
 
 def require_room(folder):
@@ -476,11 +477,13 @@ class Run:
         self.gan.compile(draw_chunk(flags, data[0], 0))
         self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
         self.session.run(tf.global_variables_initializer())
+        restore(self.session, self.saver, self.folder)
         self.step = 0
-        self.play(0)  # compiles
-        self.step = restore(self.session, self.saver, self.folder)
+        self.play(0)  # compiles, and learns the step
         self.history = read_history(self.folder)
-        self.writer = start_log(self.session, self.folder, picture, flags)
+        self.writer = tf.summary.FileWriter(self.folder)
+        if not self.history:
+            log_start(self.writer, self.session, picture, flags)
         self.told, self.saved = 0.0, time.monotonic()
         self.start = self.step, self.saved
 
@@ -494,11 +497,9 @@ class Run:
 
     def play_on(self):
         """Plays to the end of the chunk, to the next summary or to the last step."""
-        ends = [self.flags.max_steps - self.step]
-        ends += [
-            size - self.step % size for size in (chunk_size(self.flags), self.flags.summary_steps)
-        ]
-        losses = self.play(min(ends))
+        chunk, every = chunk_size(self.flags), self.flags.summary_steps
+        steps = min(chunk - self.step % chunk, every - self.step % every)
+        losses = self.play(min(steps, self.flags.max_steps - self.step))
         self.require_finite(*losses)
         self.tell(*losses)
 
@@ -528,6 +529,10 @@ class Run:
         self.require_finite(charts["D_loss"], charts["G_loss"])
         return charts
 
+    def png(self, step):
+        """Path of a step's picture."""
+        return os.path.join(self.folder, "samples", f"step_{step:07d}.png")
+
     def samples(self, n, seed):
         """n digits of the averaged weights: uint8 [n, 784]."""
         return draw_samples(self.session, self.gan.G_average, self.gan.z, noise(n, seed))
@@ -543,9 +548,8 @@ class Run:
         if self.step > self.start[0]:
             seconds = time.monotonic() - self.start[1]
             values["steps_per_second"] = (self.step - self.start[0]) / seconds
-        path = os.path.join(self.folder, "samples", f"step_{self.step:07d}.png")
-        save_grid(path, self.samples(64, self.flags.seed))
-        with open(path, "rb") as file:
+        save_grid(self.png(self.step), self.samples(64, self.flags.seed))
+        with open(self.png(self.step), "rb") as file:
             image = tf.Summary.Image(encoded_image_string=file.read())
         summary = tf.Summary(value=[tf.Summary.Value(tag="samples", image=image)])
         for tag, value in values.items():
@@ -562,37 +566,44 @@ class Run:
         self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
         self.saved = time.monotonic()
 
+    def observe(self, over=False):
+        """Adds a summary, and a checkpoint, where one is due."""
+        if self.step % self.flags.summary_steps == 0 or self.step == self.flags.max_steps:
+            self.summarise()
+        if over or self.step == 0 or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            self.save()
+
     def finish(self):
         """Draws the curves and the animation, scores the samples, says where everything is."""
-        folder = os.path.join(self.folder, "samples")
-        pngs = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
         save_curves(os.path.join(self.folder, "losses.png"), self.history)
-        save_animation(os.path.join(self.folder, "samples.gif"), pngs)
+        pngs = [self.png(step) for step in sorted(self.history) if os.path.exists(self.png(step))]
+        if pngs:
+            save_animation(os.path.join(self.folder, "samples.gif"), pngs)
         samples = self.samples(10_000, self.flags.seed + 1)
         score = parzen_log_likelihood(samples, self.data[1][:1000], self.data[2])
-        print("\nParzen log-likelihood {:.1f} +- {:.1f} nats, sigma {:.3f}".format(*score))
+        print("Parzen log-likelihood {:.1f} +- {:.1f} nats, sigma {:.3f}".format(*score))
         print("  on MNIST: 225 +- 2 for the paper's larger networks, 241 for real digits")
-        print(f"Run: {self.folder} (losses.png, samples.gif)\nLast picture: {pngs[-1]}")
-        print(f"Curves: tensorboard --logdir {os.path.dirname(self.folder) or '.'}")
+        print(f"Run: {self.folder} (losses.png, samples.gif)")
+        print(f"Last picture: {self.png(max(self.history))}")
+        print(f"Curves: tensorboard --logdir {os.path.dirname(os.path.abspath(self.folder))}")
 
 
 def train(flags, data):
-    """Plays the game to its end, or until Ctrl-C or SIGTERM. Returns: the exit status."""
+    """Plays the game to its end, or until Ctrl-C or SIGTERM. Returns: 0, or 128 + the signal."""
     stops = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stops.append(number))
     run = Run(flags, data)
-    while True:
-        over = stops or run.step >= flags.max_steps
-        if run.step % flags.summary_steps == 0 or run.step == flags.max_steps:
-            run.summarise()
-        if over or run.step == 0 or time.monotonic() - run.saved > CHECKPOINT_SECONDS:
-            run.save()
-        if over:
-            break
-        run.play_on()
+    try:
+        while not stops and run.step < flags.max_steps:
+            run.observe()
+            run.play_on()
+        run.observe(over=True)
+    finally:
+        print()  # ends the progress line
     if stops:
-        print(f"\nStopped at step {run.step}; to go on: --output_dir {flags.output_dir}")
+        print(f"Stopped at step {run.step} of {flags.max_steps}. To go on:")
+        print(f"  --output_dir {flags.output_dir} --max_steps {flags.max_steps}")
         return 128 + stops[0]
     run.finish()
     return 0
@@ -604,8 +615,6 @@ def sample(flags):
     G_sample, average = generator(z), tf.train.ExponentialMovingAverage(0.0)
     saver = tf.train.Saver(average.variables_to_restore(tf.trainable_variables()))
     with tf.Session() as session:
-        if not checkpoints(flags.output_dir):
-            raise BadInput(f"--output_dir {flags.output_dir}: no checkpoint there; train first")
         restore(session, saver, flags.output_dir)
         digits = draw_samples(session, G_sample, z, noise(flags.sample, flags.seed))
     path = os.path.join(flags.output_dir, "generated")
@@ -648,7 +657,7 @@ def parse_flags(argv, saved=None):
 
     parser = argparse.ArgumentParser("gan_mnist.py", allow_abbrev=False)
     parser.description, parser.error = __doc__.split("\n")[0], fail
-    data_dir = os.path.join(os.path.dirname(__file__), "MNIST_data")
+    data_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "MNIST_data")
     parser.add_argument("--input_data_dir", default=data_dir, help="the IDX files, .gz or not")
     output_dir = datetime.now().strftime("outputs/%Y%m%d-%H%M%S-%f")
     what = "folder of this run; an earlier run there goes on (outputs/<date-time>)"
@@ -659,8 +668,9 @@ def parse_flags(argv, saved=None):
         meaning += f" (default: {default})"
         parser.add_argument("--" + name, type=type(default), default=default, help=meaning)
     flags, unknown = parser.parse_known_args(argv, saved)
-    if [] in vars(flags).values():  # what --name=-- gives before Python 3.13
-        fail("-- is not the value of a flag")
+    for name, value in vars(flags).items():
+        if value == []:  # what --name=-- gives before Python 3.13
+            fail(f"--{name}: -- is not a value")
     if unknown:
         near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
         fail(f"{unknown[0]}: no such flag; is {near[0]} meant?")
@@ -669,9 +679,9 @@ def parse_flags(argv, saved=None):
             fail(f"--{name} {vars(flags)[name]}: it must be from {least} to {most}")
     if not flags.d_step + flags.g_step:
         fail("--d_step and --g_step are both 0; one at least must learn")
-    literal = flags.output_dir.isprintable() and not set(flags.output_dir) & set("*?[]\\")
-    if not flags.output_dir or not literal:  # TensorFlow takes those for patterns
-        fail(f"--output_dir {flags.output_dir!r}: it is empty or holds one of * ? [ ] \\")
+    odd = set(flags.output_dir) & set("*?[]\\") or "://" in flags.output_dir
+    if odd or not flags.output_dir or not flags.output_dir.isprintable():  # TensorFlow's patterns
+        fail(f"--output_dir {flags.output_dir!r}: it is empty or holds :// or one of * ? [ ] \\")
     return flags
 
 
@@ -695,17 +705,29 @@ def resume_flags(argv, folder):
     return flags, digests
 
 
-def claim(folder):
-    """Makes the run's folder and keeps other processes out of it while this one lives."""
+def claim(folder, alone=True):
+    """Makes the run's folder; alone: keeps other processes out of it while this one lives."""
     try:
         os.makedirs(folder, exist_ok=True)
-        if not os.access(folder, os.W_OK):
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError("it is read-only")
-        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if alone:
+            fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BadInput(f"--output_dir {folder}: another process trains there") from error
     except OSError as error:
         raise BadInput(f"--output_dir {folder}: cannot be written, {error}") from error
+
+
+def begin(flags, data):
+    """Makes the run's folder, with its flags in it."""
+    claim(flags.output_dir)
+    if set(os.listdir(flags.output_dir)) - {"flags.json.part"}:
+        raise BadInput(f"--output_dir {flags.output_dir}: neither empty nor a run of this script")
+    data_dir = os.path.abspath(flags.input_data_dir)
+    saved = {**vars(flags), "input_data_dir": data_dir, "data": data[3]}
+    with whole_file(os.path.join(flags.output_dir, "flags.json")) as file:
+        file.write(json.dumps(saved, indent=2).encode())
 
 
 def start(argv):
@@ -714,39 +736,32 @@ def start(argv):
     folder = flags.output_dir
     if os.path.exists(os.path.join(folder, "flags.json")):
         flags, digests = resume_flags(argv, folder)
-        if not flags.sample:
-            claim(folder)
-    elif flags.sample:
-        raise BadInput(f"--output_dir {folder}: no run there to --sample from")
-    elif os.path.isdir(folder) and set(os.listdir(folder)) - {"flags.json.part"}:
-        raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
+        claim(folder, alone=not flags.sample)
+    if flags.sample and not (digests and checkpoints(folder)):
+        raise BadInput(f"--output_dir {folder}: no checkpoint there to --sample from; train first")
     import_tensorflow()
-    if flags.sample:
-        return sample(flags)
-    data = load_data(flags.input_data_dir)
-    if digests not in (None, data[3]):
-        raise BadInput(f"--input_data_dir {flags.input_data_dir}: not the images of the run")
-    if len(data[0]) < flags.batch_size:
-        raise BadInput(f"--batch_size {flags.batch_size}: only {len(data[0])} training images")
-    if not digests:
-        claim(folder)
-        with whole_file(os.path.join(folder, "flags.json")) as file:
-            file.write(json.dumps({**vars(flags), "data": data[3]}, indent=2).encode())
     try:
+        if flags.sample:
+            return sample(flags)
+        data = load_data(flags.input_data_dir)
+        if digests not in (None, data[3]):
+            raise BadInput(f"--input_data_dir {flags.input_data_dir}: not the images of the run")
+        if len(data[0]) < flags.batch_size:
+            raise BadInput(f"--batch_size {flags.batch_size}: there are only {len(data[0])} images")
+        if not digests:
+            begin(flags, data)
         return train(flags, data)
     except tf.errors.OpError as error:  # its own message is pages long
-        raise RuntimeError(
-            f"{type(error).__name__} in {folder}: is it there, with room?"
-        ) from error
+        raise RuntimeError(f"{type(error).__name__}: is {folder} there, with room?") from error
 
 
 def main(argv=None):
-    """Runs the command line. Returns: 0 done, 1 a fault, 2 bad input, 130 after Ctrl-C."""
+    """Runs the command line. Returns: 0 done, 1 fault, 2 bad input, 130 Ctrl-C, 143 SIGTERM."""
     try:
         return start(argv)
     except KeyboardInterrupt:
         return 130
-    except (BadInput, OSError, RuntimeError) as error:
+    except (BadInput, MemoryError, OSError, RuntimeError) as error:
         print("gan_mnist.py: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
 

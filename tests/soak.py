@@ -2,6 +2,7 @@
 
 python tests/soak.py steps              memory and speed over 200,000 small training steps
 python tests/soak.py kills --times 100  kill -9 and resume, again and again, then compare
+python tests/soak.py data --times 3     time of a step with a small and with a large data set
 """
 
 import argparse
@@ -60,18 +61,37 @@ def kills(folder, flags, max_steps, times):
     assert killed == times, "the run ended before: give it more --max_steps"
 
 
+def data(folder, max_steps, times):
+    """Prints the time of a step on 2,400 and on 60,000 training images, which take turns."""
+    helpers.write_data(folder / "small", 2400)
+    sets = {"2,400": folder / "small", "60,000": helpers.ROOT / "MNIST_data"}
+    for number in range(times):
+        speed = {}
+        for name, images in sets.items():
+            run = folder / f"run-{name}-{number}"
+            flags = ["--input_data_dir", images, "--max_steps", max_steps]
+            status, _, err = helpers.run("--output_dir", run, *flags, "--summary_steps", max_steps)
+            assert (status, err) == (0, ""), err
+            (first, start, _), (last, stop, _) = helpers.events(run)
+            speed[name] = (stop - start) / (last - first) * 1e3
+        small, large = speed.values()
+        print(f"{small:.3f} and {large:.3f} ms a step, ratio {large / small:.3f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["steps", "kills"])
-    parser.add_argument("--times", type=int, default=100, help="kills")
-    parser.add_argument("--max_steps", type=int, help="(steps: 200,000; kills: 3,000 a kill)")
+    parser.add_argument("what", choices=["steps", "kills", "data"])
+    parser.add_argument("--times", type=int, default=100, help="kills, or turns")
+    parser.add_argument("--max_steps", type=int, help="(200,000; 3,000 a kill; 5,000)")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        data = helpers.write_data(folder / "data")
-        small = ["--input_data_dir", data, "--batch_size", 16]
+        images = helpers.write_data(folder / "data")
+        small = ["--input_data_dir", images, "--batch_size", 16]
         if flags.what == "steps":
             steps(folder, small, flags.max_steps or 200_000)
+        elif flags.what == "data":
+            data(folder, flags.max_steps or 5000, flags.times)
         else:
             kills(folder, small, flags.max_steps or 3000 * flags.times, flags.times)
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from helpers import (
     ROOT,
-    SCRIPT,
     TEST,
     TRAIN,
     assert_one_line,
@@ -193,7 +192,7 @@ def test_unknown_flag_names_the_nearest(refused, flag, near):
 
 @pytest.mark.parametrize("word", ["digits", "", "-", "--", "--x\ny", "\0", "--é=☃"])
 def test_words_that_are_no_flags(refused, word):
-    refused([word, "--input_data_dir", "nowhere"])
+    refused([word, "--input_data_dir", "nowhere"], "no such flag")
 
 
 def test_wrong_choice(refused):
@@ -222,7 +221,10 @@ def test_as_a_process(tmp_path):
     status, out, err = run("--batchsize", "3", cwd=tmp_path)
     assert (status, out) == (2, "") and not list(tmp_path.iterdir())
     assert_one_line(err, "--batchsize", "--batch_size")
-    assert SCRIPT.is_file()
+    for flag in ("--input_data_dir", "--output_dir"):
+        status, out, err = run(flag, "\udcff", cwd=tmp_path)  # a name that is not UTF-8
+        assert (status, out) == (2, "") and not list(tmp_path.iterdir())
+        assert_one_line(err, flag)
 
 
 # --------------------------------------------------------------------------------- output folder

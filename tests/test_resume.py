@@ -160,7 +160,11 @@ def test_files_cut_off_by_a_kill_do_no_harm(copy, whole):
     for name in ("checkpoint", "flags.json.part", "model.ckpt-7.data-00000-of-00001.tempstate1"):
         (copy / name).write_text("")
     (copy / f"model.ckpt-{STEPS}.index").write_text("")
+    for name in ("step_0001234.png.part", ".DS_Store"):
+        (copy / "samples" / name).write_text("")
     assert run("--output_dir", copy)[0] == 0
+    for name in ("step_0001234.png.part", ".DS_Store"):
+        (copy / "samples" / name).unlink()
     assert_same_run(copy, whole)
 
 

@@ -224,11 +224,6 @@ def test_curves_have_every_tag_at_step_0_at_every_summary_and_at_the_last_step(r
             assert tag != "steps_per_second" or value > 0
 
 
-def test_event_steps_never_go_back(runs):
-    steps = [event.step for event in events(runs["one"].folder) if event.summary.value]
-    assert steps == sorted(steps)
-
-
 def test_events_hold_the_flags_as_text(runs):
     texts = [
         b"".join(value.tensor.string_val).decode()
