@@ -6,7 +6,7 @@ both learn by playing against each other for the value function (equation 1 of t
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
 The file reads in the order in which it runs: data, networks, losses, updates, summaries, loop,
-command line.
+command line. The GAN itself is networks, losses and updates; the rest feeds, shows and keeps it.
 """
 
 import argparse
@@ -79,8 +79,8 @@ def read_idx(path):
         raise BadInput(f"{path}: damaged or unreadable ({error}); fetch it again") from error
     if not right or len(pixels) != n * PIXELS:
         raise BadInput(
-            f"{path}: magic number {magic}{' (labels)' * (magic == 2049)}, {n} images of size "
-            f"{size}, {16 + len(pixels)} bytes read; needed are 2051, 1 to {MOST_IMAGES} images of [28, 28]"
+            f"{path}: magic number {magic}{' (labels)' * (magic == 2049)}, {n} images of {size}, "
+            f"{16 + len(pixels)} bytes read; needed are 2051, 1 to {MOST_IMAGES} images of [28, 28]"
         )
     return np.frombuffer(pixels, np.uint8).reshape(n, PIXELS)
 
@@ -371,8 +371,7 @@ def save_grid(path, digits):
     """Writes the digits, uint8 [n, 784], as one PNG, about square, white on black."""
     columns = int(np.ceil(np.sqrt(len(digits))))
     rows = -(-len(digits) // columns)
-    grid = np.zeros([rows * columns, PIXELS], np.uint8)
-    grid[: len(digits)] = digits
+    grid = np.pad(digits, [(0, rows * columns - len(digits)), (0, 0)], "constant")
     grid = grid.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
     with whole_file(path) as file:
         Image.fromarray(grid).save(file, "PNG")
@@ -511,11 +510,15 @@ class Run:
                 f"{checkpoints(self.folder)[-1]}; smaller learning rates may help"
             )
 
+    def rate(self):
+        """Training steps per second since this process began to train."""
+        return (self.step - self.start[0]) / (time.monotonic() - self.start[1])
+
     def tell(self, D_loss, G_loss):
         """The progress line: in place on a terminal, a line now and then elsewhere."""
         now, in_place = time.monotonic(), sys.stdout.isatty()
         if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
-            self.told, rate = now, (self.step - self.start[0]) / (now - self.start[1])
+            self.told, rate = now, self.rate()
             minutes, seconds = divmod(int((self.flags.max_steps - self.step) / rate), 60)
             line = f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  "
             line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {minutes} min {seconds} s left"
@@ -537,17 +540,13 @@ class Run:
         """n digits of the averaged weights: uint8 [n, 784]."""
         return draw_samples(self.session, self.gan.G_average, self.gan.z, noise(n, seed))
 
-    def summarise(self):
-        """Adds this step to curves and pictures, unless it is there from before a stop."""
-        if self.step <= max(self.history, default=-1):
-            return
-        require_room(self.folder)
-        values, samples = self.charts(), self.samples(10_000, self.flags.seed + 1)
+    def summarise(self, charts):
+        """Adds this step, with its charts, to curves and pictures."""
+        values, samples = dict(charts), self.samples(10_000, self.flags.seed + 1)
         score = parzen_log_likelihood(samples, self.data[1][:40], self.data[2][:200])  # cheap
         values["parzen_log_likelihood"] = score[0]
         if self.step > self.start[0]:
-            seconds = time.monotonic() - self.start[1]
-            values["steps_per_second"] = (self.step - self.start[0]) / seconds
+            values["steps_per_second"] = self.rate()
         save_grid(self.png(self.step), self.samples(64, self.flags.seed))
         with open(self.png(self.step), "rb") as file:
             image = tf.Summary.Image(encoded_image_string=file.read())
@@ -558,20 +557,21 @@ class Run:
         self.writer.flush()
         self.history[self.step] = values
 
-    def save(self):
-        """Writes a checkpoint, if the state is one to go on from."""
-        self.charts()
-        require_room(self.folder)
-        prefix = os.path.join(self.folder, "model.ckpt")
-        self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
-        self.saved = time.monotonic()
-
     def observe(self, over=False):
-        """Adds a summary, and a checkpoint, where one is due."""
-        if self.step % self.flags.summary_steps == 0 or self.step == self.flags.max_steps:
-            self.summarise()
-        if over or self.step == 0 or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
-            self.save()
+        """Adds a summary, and a checkpoint, where one is due and the state is one to go on from."""
+        due = self.step % self.flags.summary_steps == 0 or self.step == self.flags.max_steps
+        summary = due and self.step > max(self.history, default=-1)  # not there from before a stop
+        late = time.monotonic() - self.saved > CHECKPOINT_SECONDS
+        checkpoint = over or late or self.step == 0
+        if summary or checkpoint:
+            require_room(self.folder)
+            charts = self.charts()
+        if summary:
+            self.summarise(charts)
+        if checkpoint:
+            prefix = os.path.join(self.folder, "model.ckpt")
+            self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
+            self.saved = time.monotonic()
 
     def finish(self):
         """Draws the curves and the animation, scores the samples, says where everything is."""
