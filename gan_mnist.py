@@ -105,6 +105,8 @@ def download(name, folder):
                     os.replace(file, os.path.join(folder, name + ".gz"))
                     return images
             reasons.append(f"{url}: wrong checksum")
+        except BadInput:
+            reasons.append(f"{url}: cut off or damaged")
         except Exception as error:  # noqa: BLE001, get_file raises no narrower class
             reasons.append(str(error))
     wanted = ".gz, ".join(MNIST)
