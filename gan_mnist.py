@@ -572,7 +572,10 @@ class Run:
             self.summarise(charts)
         if checkpoint:
             prefix = os.path.join(self.folder, "model.ckpt")
-            self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
+            try:
+                self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
+            except ValueError as error:  # Saver's own, for a folder that goes while it writes
+                raise OSError(str(error)) from error
             self.saved = time.monotonic()
 
     def finish(self):
