@@ -94,6 +94,7 @@ def sha256(images):
 
 def download(name, folder):
     """Fetches one of MNIST's files into folder, under its name only if whole and right."""
+    import_tensorflow()
     socket.setdefaulttimeout(30)
     reasons = []
     for url in (f"{mirror}{name}.gz" for mirror in MIRRORS):
@@ -710,52 +711,48 @@ def resume_flags(argv, folder):
     return flags, digests
 
 
-def claim(folder, alone=True):
-    """Makes the run's folder; alone: keeps other processes out of it while this one lives."""
+def claim(flags, new):
+    """Makes the run's folder and keeps other processes out of it while this one lives.
+
+    new: the SHA-256 of the data if the run is to begin, else None. Raises: BadInput.
+    """
+    folder, data_dir = flags.output_dir, os.path.abspath(flags.input_data_dir)
     try:
         os.makedirs(folder, exist_ok=True)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError("it is read-only")
-        if alone:
+        if not flags.sample:
             fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BadInput(f"--output_dir {folder}: another process trains there") from error
     except OSError as error:
         raise BadInput(f"--output_dir {folder}: cannot be written, {error}") from error
-
-
-def begin(flags, data):
-    """Makes the run's folder, with its flags in it."""
-    claim(flags.output_dir)
-    if set(os.listdir(flags.output_dir)) - {"flags.json.part"}:
-        raise BadInput(f"--output_dir {flags.output_dir}: neither empty nor a run of this script")
-    data_dir = os.path.abspath(flags.input_data_dir)
-    saved = {**vars(flags), "input_data_dir": data_dir, "data": data[3]}
-    with whole_file(os.path.join(flags.output_dir, "flags.json")) as file:
-        file.write(json.dumps(saved, indent=2).encode())
+    if new and set(os.listdir(folder)) - {"flags.json.part"}:
+        raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
+    if new:
+        saved = {**vars(flags), "input_data_dir": data_dir, "data": new}
+        with whole_file(os.path.join(folder, "flags.json")) as file:
+            file.write(json.dumps(saved, indent=2).encode())
 
 
 def start(argv):
     """Does what the flags ask for. Returns: the exit status. Raises: BadInput, other faults."""
-    flags, digests = parse_flags(argv), None
+    flags, digests, data = parse_flags(argv), None, None
     folder = flags.output_dir
     if os.path.exists(os.path.join(folder, "flags.json")):
         flags, digests = resume_flags(argv, folder)
-        claim(folder, alone=not flags.sample)
-    if flags.sample and not (digests and checkpoints(folder)):
-        raise BadInput(f"--output_dir {folder}: no checkpoint there to --sample from; train first")
-    import_tensorflow()
-    try:
-        if flags.sample:
-            return sample(flags)
+    if not flags.sample:
         data = load_data(flags.input_data_dir)
         if digests not in (None, data[3]):
             raise BadInput(f"--input_data_dir {flags.input_data_dir}: not the images of the run")
         if len(data[0]) < flags.batch_size:
             raise BadInput(f"--batch_size {flags.batch_size}: there are only {len(data[0])} images")
-        if not digests:
-            begin(flags, data)
-        return train(flags, data)
+    elif not (digests and checkpoints(folder)):
+        raise BadInput(f"--output_dir {folder}: no checkpoint there to --sample from; train first")
+    claim(flags, new=None if digests else data[3])
+    import_tensorflow()
+    try:
+        return sample(flags) if flags.sample else train(flags, data)
     except tf.errors.OpError as error:  # its own message is pages long
         raise RuntimeError(f"{type(error).__name__}: is {folder} there, with room?") from error
 
