@@ -655,8 +655,8 @@ FLAGS = (  # name, default, least, most, meaning
 OBSERVING = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
 
 
-def parse_flags(argv, saved=None):
-    """Flags from argv; what it does not name is as saved, or the default. Raises: BadInput."""
+def parse_flags(argv):
+    """Flags from argv; what it does not name has its default. Raises: BadInput."""
 
     def fail(message):
         raise BadInput(message)
@@ -673,7 +673,7 @@ def parse_flags(argv, saved=None):
     for name, default, _, _, meaning in FLAGS:
         meaning += f" (default: {default})"
         parser.add_argument("--" + name, type=type(default), default=default, help=meaning)
-    flags, unknown = parser.parse_known_args(argv, saved)
+    flags, unknown = parser.parse_known_args(argv)
     for name, value in vars(flags).items():
         if value == []:  # what --name=-- gives before Python 3.13
             fail(f"--{name}: -- is not a value")
@@ -697,13 +697,14 @@ def resume_flags(argv, folder):
         with open(os.path.join(folder, "flags.json")) as file:
             saved = json.load(file)
         digests = saved.pop("data")
-        saved = parse_flags([f"--{name}={value}" for name, value in saved.items()])
+        earlier = [f"--{name}={value}" for name, value in saved.items()]
+        saved = vars(parse_flags(earlier))
     except Exception as error:  # whatever else the file may hold
         raise BadInput(f"--output_dir {folder}: flags.json is not of this script") from error
-    flags = parse_flags(argv, argparse.Namespace(**vars(saved)))
+    flags = parse_flags(earlier + argv)
     differ = [
         f"--{name} {value}, not {vars(flags)[name]}"
-        for name, value in vars(saved).items()
+        for name, value in saved.items()
         if value != vars(flags)[name] and name not in OBSERVING and not flags.sample
     ]
     if differ:
@@ -760,7 +761,7 @@ def start(argv):
 def main(argv=None):
     """Runs the command line. Returns: 0 done, 1 fault, 2 bad input, 130 Ctrl-C, 143 SIGTERM."""
     try:
-        return start(argv)
+        return start(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         return 130
     except (BadInput, MemoryError, OSError, RuntimeError) as error:
