@@ -441,17 +441,14 @@ def checkpoints(folder):
 
 
 def restore(session, saver, folder):
-    """Restores the newest whole checkpoint, if there is one.
+    """Restores the newest whole checkpoint, if there is one; BadInput if all are damaged.
 
-    Raises: BadInput if there are some, but none of these networks and whole.
+    saver: with reshape=True, for only then it takes no variables of another size.
     """
     paths = checkpoints(folder)
     for path in reversed(paths):
         try:
             saver.restore(session, path)
-            variables = tf.global_variables()  # of which Saver does not check the shapes
-            if [value.shape for value in session.run(variables)] != [v.shape for v in variables]:
-                raise ValueError("variables of other shapes")
             saver.recover_last_checkpoints(paths[: paths.index(path) + 1])
             return
         except (tf.errors.OpError, ValueError) as error:
@@ -477,7 +474,8 @@ class Run:
         self.gan = GAN(flags)
         picture = tf.get_default_graph().as_graph_def()
         self.gan.compile(draw_chunk(flags, data[0], 0))
-        self.saver, self.session = tf.train.Saver(save_relative_paths=True), tf.Session()
+        self.saver = tf.train.Saver(save_relative_paths=True, reshape=True)
+        self.session = tf.Session()
         self.session.run(tf.global_variables_initializer())
         restore(self.session, self.saver, self.folder)
         self.step = 0
@@ -619,7 +617,8 @@ def sample(flags):
     """Draws digits with the averaged weights of a run: generated.png, generated.npy."""
     z = tf.placeholder(tf.float32, [None, Z_SIZE])
     G_sample, average = generator(z), tf.train.ExponentialMovingAverage(0.0)
-    saver = tf.train.Saver(average.variables_to_restore(tf.trainable_variables()))
+    names = average.variables_to_restore(tf.trainable_variables())
+    saver = tf.train.Saver(names, reshape=True)
     with tf.Session() as session:
         restore(session, saver, flags.output_dir)
         digits = draw_samples(session, G_sample, z, noise(flags.sample, flags.seed))
