@@ -473,13 +473,15 @@ class Run:
         tf.set_random_seed(flags.seed)
         self.gan = GAN(flags)
         picture = tf.get_default_graph().as_graph_def()
-        self.gan.compile(draw_chunk(flags, data[0], 0))
+        chunk = draw_chunk(flags, data[0], 0)
+        self.gan.compile(chunk)
         self.saver = tf.train.Saver(save_relative_paths=True, reshape=True)
         self.session = tf.Session()
         self.session.run(tf.global_variables_initializer())
         restore(self.session, self.saver, self.folder)
-        self.step = 0
-        self.play(0)  # compiles, and learns the step
+        no_steps = dict(zip(self.gan.inputs, (0, 0, *chunk)))
+        self.session.run(self.gan.losses, no_steps)  # here XLA compiles
+        self.step = int(self.session.run(self.gan.step))
         self.history = read_history(self.folder)
         self.writer = tf.summary.FileWriter(self.folder)
         if not self.history:
@@ -487,19 +489,15 @@ class Run:
         self.told, self.saved = 0.0, time.monotonic()
         self.start = self.step, self.saved
 
-    def play(self, steps):
-        """Plays so many steps, which must be of one chunk. Returns: both losses of the last."""
-        chunk, first = divmod(self.step, chunk_size(self.flags))
-        moves = (first, first + steps, *draw_chunk(self.flags, self.data[0], chunk))
+    def play(self):
+        """Plays to the end of the chunk, to the next summary or to the last step."""
+        flags, size = self.flags, chunk_size(self.flags)
+        chunk, first = divmod(self.step, size)
+        due = flags.summary_steps - self.step % flags.summary_steps
+        last = min(size, first + due, first + flags.max_steps - self.step)
+        moves = (first, last, *draw_chunk(flags, self.data[0], chunk))
         losses = self.session.run(self.gan.losses, dict(zip(self.gan.inputs, moves)))
         self.step = int(self.session.run(self.gan.step))
-        return losses
-
-    def play_on(self):
-        """Plays to the end of the chunk, to the next summary or to the last step."""
-        chunk, every = chunk_size(self.flags), self.flags.summary_steps
-        steps = min(chunk - self.step % chunk, every - self.step % every)
-        losses = self.play(min(steps, self.flags.max_steps - self.step))
         self.require_finite(*losses)
         self.tell(*losses)
 
@@ -601,7 +599,7 @@ def train(flags, data):
     try:
         while not stops and run.step < flags.max_steps:
             run.observe()
-            run.play_on()
+            run.play()
         run.observe(over=True)
     finally:
         print()  # ends the progress line
