@@ -457,12 +457,6 @@ def restore(session, saver, folder):
         raise BadInput(f"--output_dir {folder}: damaged, or of other networks: {reason}")
 
 
-def require_room(folder):
-    """Raises: OSError if a summary and a checkpoint might not fit, or the folder is gone."""
-    if shutil.disk_usage(folder).free < 8 << 20:
-        raise OSError(f"the disk of {folder} is full (8 MB needed); make room, then start it again")
-
-
 class Run:
     """A run: the game in a session, and the folder that keeps and shows it."""
 
@@ -523,14 +517,6 @@ class Run:
             line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {minutes} min {seconds} s left"
             print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
 
-    def charts(self):
-        """The game as it stands, on held-out digits and without dropout: {tag: value}."""
-        x = np.float32(self.data[1][:1000]) / 255
-        feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
-        charts = self.session.run(self.gan.charts, feed)
-        self.require_finite(charts["D_loss"], charts["G_loss"])
-        return charts
-
     def png(self, step):
         """Path of a step's picture."""
         return os.path.join(self.folder, "samples", f"step_{step:07d}.png")
@@ -557,23 +543,29 @@ class Run:
         self.history[self.step] = values
 
     def observe(self, over=False):
-        """Adds a summary, and a checkpoint, where one is due and the state is one to go on from."""
+        """Where one is due, adds a summary and a checkpoint, if the state is one to go on from.
+
+        Raises: OSError if they might not fit or the folder is gone; RuntimeError.
+        """
         due = self.step % self.flags.summary_steps == 0 or self.step == self.flags.max_steps
-        summary = due and self.step > max(self.history, default=-1)  # not there from before a stop
-        late = time.monotonic() - self.saved > CHECKPOINT_SECONDS
-        checkpoint = over or late or self.step == 0
-        if summary or checkpoint:
-            require_room(self.folder)
-            charts = self.charts()
-        if summary:
+        if not (due or over or time.monotonic() - self.saved > CHECKPOINT_SECONDS):
+            return
+        if shutil.disk_usage(self.folder).free < 8 << 20:
+            raise OSError(
+                f"the disk of {self.folder} is full (8 MB needed); make room, start again"
+            )
+        x = np.float32(self.data[1][:1000]) / 255  # held-out digits, and no dropout
+        feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
+        charts = self.session.run(self.gan.charts, feed)
+        self.require_finite(charts["D_loss"], charts["G_loss"])
+        if due and self.step > max(self.history, default=-1):  # not there from before a stop
             self.summarise(charts)
-        if checkpoint:
-            prefix = os.path.join(self.folder, "model.ckpt")
-            try:
-                self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
-            except ValueError as error:  # Saver's own, for a folder that goes while it writes
-                raise OSError(str(error)) from error
-            self.saved = time.monotonic()
+        prefix = os.path.join(self.folder, "model.ckpt")
+        try:
+            self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
+        except ValueError as error:  # Saver's own, for a folder that goes while it writes
+            raise OSError(str(error)) from error
+        self.saved = time.monotonic()
 
     def finish(self):
         """Draws the curves and the animation, scores the samples, says where everything is."""
