@@ -440,21 +440,23 @@ def checkpoints(folder):
     return [os.path.join(folder, f"model.ckpt-{step}") for step in steps]
 
 
-def restore(session, saver, folder):
-    """Restores the newest whole checkpoint, if there is one; BadInput if all are damaged.
+def restore(session, folder, variables=None):
+    """Restores the newest whole checkpoint, if there is one. Returns: the Saver.
 
-    saver: with reshape=True, for only then it takes no variables of another size.
+    Raises: BadInput if there are some, but none of these networks and whole.
     """
+    saver = tf.train.Saver(variables, reshape=True, save_relative_paths=True)
     paths = checkpoints(folder)
     for path in reversed(paths):
         try:
-            saver.restore(session, path)
+            saver.restore(session, path)  # reshape: fails where a variable has another size
             saver.recover_last_checkpoints(paths[: paths.index(path) + 1])
-            return
+            return saver
         except (tf.errors.OpError, ValueError) as error:
             reason = f"{path}: {str(error).splitlines()[0]}"
     if paths:
         raise BadInput(f"--output_dir {folder}: damaged, or of other networks: {reason}")
+    return saver
 
 
 class Run:
@@ -469,10 +471,9 @@ class Run:
         picture = tf.get_default_graph().as_graph_def()
         chunk = draw_chunk(flags, data[0], 0)
         self.gan.compile(chunk)
-        self.saver = tf.train.Saver(save_relative_paths=True, reshape=True)
         self.session = tf.Session()
         self.session.run(tf.global_variables_initializer())
-        restore(self.session, self.saver, self.folder)
+        self.saver = restore(self.session, self.folder)
         no_steps = dict(zip(self.gan.inputs, (0, 0, *chunk)))
         self.session.run(self.gan.losses, no_steps)  # here XLA compiles
         self.step = int(self.session.run(self.gan.step))
@@ -607,10 +608,9 @@ def sample(flags):
     """Draws digits with the averaged weights of a run: generated.png, generated.npy."""
     z = tf.placeholder(tf.float32, [None, Z_SIZE])
     G_sample, average = generator(z), tf.train.ExponentialMovingAverage(0.0)
-    names = average.variables_to_restore(tf.trainable_variables())
-    saver = tf.train.Saver(names, reshape=True)
     with tf.Session() as session:
-        restore(session, saver, flags.output_dir)
+        names = average.variables_to_restore(tf.trainable_variables())
+        restore(session, flags.output_dir, names)
         digits = draw_samples(session, G_sample, z, noise(flags.sample, flags.seed))
     path = os.path.join(flags.output_dir, "generated")
     for end in (".png", ".npy"):
