@@ -407,14 +407,6 @@ def save_curves(path, history):
         figure.savefig(file, format="png", bbox_inches="tight")
 
 
-def log_start(writer, session, graph, flags):
-    """Begins a run's event files with the graph, as TensorBoard is to draw it, and the flags."""
-    writer.add_graph(None, graph_def=graph)
-    table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
-    table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
-    writer.add_summary(session.run(table))
-
-
 def read_history(folder):
     """What the event files hold, {step: {"D_loss": ..., ...}}, up to where a kill cut them off."""
     history = {}
@@ -480,7 +472,10 @@ class Run:
         self.history = read_history(self.folder)
         self.writer = tf.summary.FileWriter(self.folder)
         if not self.history:
-            log_start(self.writer, self.session, picture, flags)
+            self.writer.add_graph(None, graph_def=picture)
+            table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
+            table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
+            self.writer.add_summary(self.session.run(table))
         self.told, self.saved = 0.0, time.monotonic()
         self.start = self.step, self.saved
 
