@@ -102,14 +102,12 @@ def download(name, folder):
             with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
                 file = tf.keras.utils.get_file("file.gz", url, cache_dir=scratch, cache_subdir="")
                 images = read_idx(file)
-                if sha256(images) == MNIST[name]:
-                    os.replace(file, os.path.join(folder, name + ".gz"))
-                    return images
-            reasons.append(f"{url}: wrong checksum")
-        except BadInput:
-            reasons.append(f"{url}: cut off or damaged")
+                if sha256(images) != MNIST[name]:
+                    raise OSError("wrong checksum")
+                os.replace(file, os.path.join(folder, name + ".gz"))
+                return images
         except Exception as error:  # noqa: BLE001, get_file raises no narrower class
-            reasons.append(str(error))
+            reasons.append(f"{url}: {'damaged' if isinstance(error, BadInput) else error}")
     wanted = ".gz, ".join(MNIST)
     raise BadInput(f"--input_data_dir {folder}: put {wanted}.gz there; {'; '.join(reasons)}")
 
