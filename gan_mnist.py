@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import zlib
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from PIL import Image
@@ -486,6 +486,7 @@ class Run:
         moves = (first, last, *draw_chunk(flags, self.data[0], chunk))
         losses = self.session.run(self.gan.losses, dict(zip(self.gan.inputs, moves)))
         self.step = int(self.session.run(self.gan.step))
+        self.rate = (self.step - self.start[0]) / (time.monotonic() - self.start[1])
         self.require_finite(*losses)
         self.tell(*losses)
 
@@ -497,18 +498,14 @@ class Run:
                 f"{checkpoints(self.folder)[-1]}; smaller learning rates may help"
             )
 
-    def rate(self):
-        """Training steps per second since this process began to train."""
-        return (self.step - self.start[0]) / (time.monotonic() - self.start[1])
-
     def tell(self, D_loss, G_loss):
         """The progress line: in place on a terminal, a line now and then elsewhere."""
         now, in_place = time.monotonic(), sys.stdout.isatty()
         if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
-            self.told, rate = now, self.rate()
-            minutes, seconds = divmod(int((self.flags.max_steps - self.step) / rate), 60)
+            self.told = now
+            left = timedelta(seconds=int((self.flags.max_steps - self.step) / self.rate))
             line = f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  "
-            line += f"G_loss {G_loss:.3f}  {rate:.0f} steps/s  {minutes} min {seconds} s left"
+            line += f"G_loss {G_loss:.3f}  {self.rate:.0f} steps/s  {left} left"
             print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
 
     def png(self, step):
@@ -525,7 +522,7 @@ class Run:
         score = parzen_log_likelihood(samples, self.data[1][:40], self.data[2][:200])  # cheap
         values["parzen_log_likelihood"] = score[0]
         if self.step > self.start[0]:
-            values["steps_per_second"] = self.rate()
+            values["steps_per_second"] = self.rate
         save_grid(self.png(self.step), self.samples(64, self.flags.seed))
         with open(self.png(self.step), "rb") as file:
             image = tf.Summary.Image(encoded_image_string=file.read())
