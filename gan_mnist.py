@@ -35,11 +35,10 @@ class BadInput(Exception):
     """What the user can mend: one line and exit status 2, before anything is written."""
 
 
+@functools.lru_cache(maxsize=1)
 def import_tensorflow():
     """Imports TensorFlow as tf. Here, for it takes seconds that --help and mistypings need not."""
     global tf
-    if "tf" in globals():
-        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Python keeps the console; TensorFlow's C++ side talks to file 2, whatever the log level
     sys.stderr = os.fdopen(os.dup(2), "w", 1, errors="backslashreplace")
