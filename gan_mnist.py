@@ -407,13 +407,12 @@ def save_curves(path, history):
 def read_history(folder):
     """What the event files hold, {step: {"D_loss": ..., ...}}, up to where a kill cut them off."""
     history = {}
-    for name in sorted(os.listdir(folder)):
-        if name.startswith("events.out.tfevents"):
-            with contextlib.suppress(tf.errors.DataLossError):
-                for event in tf.train.summary_iterator(os.path.join(folder, name)):
-                    values = {v.tag: v.simple_value for v in event.summary.value}
-                    if "D_loss" in values:
-                        history[event.step] = values
+    for path in sorted(tf.gfile.Glob(os.path.join(folder, "events.out.tfevents.*"))):
+        with contextlib.suppress(tf.errors.DataLossError):
+            for event in tf.train.summary_iterator(path):
+                values = {v.tag: v.simple_value for v in event.summary.value}
+                if "D_loss" in values:
+                    history[event.step] = values
     return history
 
 
