@@ -516,20 +516,20 @@ class Run:
 
     def summarise(self, charts):
         """Adds this step, with its charts, to curves and pictures."""
-        values, samples = dict(charts), self.samples(10_000, self.flags.seed + 1)
+        samples = self.samples(10_000, self.flags.seed + 1)
         score = parzen_log_likelihood(samples, self.data[1][:40], self.data[2][:200])  # cheap
-        values["parzen_log_likelihood"] = score[0]
+        charts["parzen_log_likelihood"] = score[0]
         if self.step > self.start[0]:
-            values["steps_per_second"] = self.rate
+            charts["steps_per_second"] = self.rate
         save_grid(self.png(self.step), self.samples(64, self.flags.seed))
         with open(self.png(self.step), "rb") as file:
             image = tf.Summary.Image(encoded_image_string=file.read())
         summary = tf.Summary(value=[tf.Summary.Value(tag="samples", image=image)])
-        for tag, value in values.items():
+        for tag, value in charts.items():
             summary.value.add(tag=tag, simple_value=value)
         self.writer.add_summary(summary, self.step)
         self.writer.flush()
-        self.history[self.step] = values
+        self.history[self.step] = charts
 
     def observe(self, over=False):
         """Where one is due, adds a summary and a checkpoint, if the state is one to go on from.
