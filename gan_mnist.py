@@ -540,9 +540,7 @@ class Run:
         if not (due or over or time.monotonic() - self.saved > CHECKPOINT_SECONDS):
             return
         if shutil.disk_usage(self.folder).free < 8 << 20:
-            raise OSError(
-                f"the disk of {self.folder} is full (8 MB needed); make room, start again"
-            )
+            raise OSError(f"the disk of {self.folder} is full: make room (8 MB), then start again")
         x = np.float32(self.data[1][:1000]) / 255  # held-out digits, and no dropout
         feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
         charts = self.session.run(self.gan.charts, feed)
