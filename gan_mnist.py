@@ -433,11 +433,14 @@ def restore(session, folder, variables=None):
 
     Raises: BadInput if there are some, but none of these networks and whole.
     """
-    saver = tf.train.Saver(variables, reshape=True, save_relative_paths=True)
+    saver = tf.train.Saver(variables, save_relative_paths=True)
     paths = checkpoints(folder)
     for path in reversed(paths):
         try:
-            saver.restore(session, path)  # reshape: fails where a variable has another size
+            saver.restore(session, path)
+            shaped = tf.global_variables()  # of which Saver does not check the shapes
+            if [value.shape for value in session.run(shaped)] != [v.shape for v in shaped]:
+                raise ValueError("variables of other shapes")
             saver.recover_last_checkpoints(paths[: paths.index(path) + 1])
             return saver
         except (tf.errors.OpError, ValueError) as error:
