@@ -28,7 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, "gan_mnist.py")
 OURS, FEED, SGEMM, FIRST_STEP = "gan_mnist.py", "feed_dict loop", "SGEMM", "first step"
 Z_DIM, HIDDEN, PIXELS, TRAINING_IMAGES, ALL_IMAGES = 100, 128, 784, 55_000, 70_000
-LEARNING_RATE, BETA1, DROPOUT, EMA_DECAY = 1e-3, 0.5, 0.5, 0.999
+LEARNING_RATE, BETA1, DROPOUT, EMA_DECAY = 1e-3, 0.5, 0.35, 0.9999
 
 # ---------------------------------------------------------------------------------------------
 # The contenders: each trains the GAN in this process and returns what it measured
