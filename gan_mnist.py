@@ -695,7 +695,7 @@ def claim(flags, new):
 
     new: the SHA-256 of the data if the run is to begin, else None. Raises: BadInput.
     """
-    folder, data_dir = flags.output_dir, os.path.abspath(flags.input_data_dir)
+    folder = flags.output_dir
     try:
         os.makedirs(folder, exist_ok=True)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -706,9 +706,10 @@ def claim(flags, new):
         raise BadInput(f"--output_dir {folder}: another process trains there") from error
     except OSError as error:
         raise BadInput(f"--output_dir {folder}: cannot be written, {error}") from error
-    if new and set(os.listdir(folder)) - {"flags.json.part"}:
-        raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
     if new:
+        if set(os.listdir(folder)) - {"flags.json.part"}:
+            raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
+        data_dir = os.path.abspath(flags.input_data_dir)
         saved = {**vars(flags), "input_data_dir": data_dir, "data": new}
         with whole_file(os.path.join(folder, "flags.json")) as file:
             file.write(json.dumps(saved, indent=2).encode())

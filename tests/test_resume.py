@@ -193,8 +193,8 @@ def test_full_disk(mount, flags, whole, limit):
 
 def test_vanished_output_folder(tmp_path, flags):
     folder = tmp_path / "run"
-    often = {"CHECKPOINT_SECONDS": 0}  # so that it may vanish amid one
-    process = start("--output_dir", folder, *flags, "--max_steps", 10**9, **often)
+    flags = [*flags, "--max_steps", 10**9]
+    process = start("--output_dir", folder, *flags, CHECKPOINT_SECONDS=0)  # it may vanish amid one
     assert await_training(process, folder, 0), end(process)
     folder.rename(tmp_path / "elsewhere")
     status, _, err = end(process)
