@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -37,17 +38,17 @@ class BadInput(Exception):
 
 @functools.lru_cache(maxsize=1)
 def import_tensorflow():
-    """Imports TensorFlow as tf. Here, for it takes seconds that --help and mistypings need not."""
+    """Imports TensorFlow as tf; late, for it takes seconds, and --help should not wait for them."""
     global tf
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Python keeps the console; TensorFlow's C++ side talks to file 2, whatever the log level
+    # C++ writes to file 2 whatever the log level: that is silenced, Python's stderr is a copy of it
     sys.stderr = os.fdopen(os.dup(2), "w", 1, errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     import tensorflow.compat.v1 as tf
 
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_eager_execution()
-    tf.enable_resource_variables()  # this and the next: what lets 1.15, too, compile the game
+    tf.enable_resource_variables()  # without this and the next line 1.15 cannot compile the game
     tf.enable_control_flow_v2()
 
 
@@ -118,7 +119,8 @@ def load_data(folder):
     at most) and test images, and the SHA-256 of both files. Raises: BadInput.
     """
     if not folder.isprintable() or not os.path.isdir(folder):
-        raise BadInput(f"--input_data_dir {folder}: no such folder")
+        what = "no such folder with a printable name; make it, and MNIST is downloaded there"
+        raise BadInput(f"--input_data_dir {folder}: {what}")
     found = {}
     for name in MNIST:
         for path in (os.path.join(folder, name + end) for end in ("", ".gz")):
@@ -246,6 +248,7 @@ class GAN:
         self.theta_D, self.theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
         self.D_solver = self.adam(flags.d_learning_rate, "D_Adam")
         self.G_solver = self.adam(flags.g_learning_rate, "G_Adam")
+        # these two are for the picture; play, below, makes the same updates, with dropout, in XLA
         self.D_update = self.D_solver.minimize(D_loss, var_list=self.theta_D)
         self.G_update = self.G_solver.minimize(G_loss, var_list=self.theta_G)
         self.charts = {"D_loss": D_loss, "G_loss": G_loss}
@@ -259,7 +262,7 @@ class GAN:
         return tf.train.AdamOptimizer(decayed, self.flags.beta1, self.flags.beta2, name=name)
 
     def compile(self, chunk):
-        """Adds what the picture leaves out: averages of theta_G, and the game compiled by XLA."""
+        """Adds what TensorBoard should not draw: averages of theta_G, and the game, for XLA."""
         self.average = tf.train.ExponentialMovingAverage(self.flags.ema_decay, self.step)
         self.average.apply(self.theta_G)
 
@@ -306,7 +309,8 @@ class GAN:
         return G_loss
 
     def dropout(self, chance):
-        """Factors [batch, 128] of mean 1 that are 0 for --dropout of the units."""
+        """Factors [batch, 128]: 0 for a share --dropout of the units; for the others such that
+        the mean is 1."""
         kept = chance >= 2 * self.flags.dropout - 1
         return tf.cast(kept, tf.float32) / (1 - self.flags.dropout)
 
@@ -475,8 +479,9 @@ class Run:
             table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
             table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
             self.writer.add_summary(self.session.run(table))
+        os.dup2(sys.stderr.fileno(), 2)  # a crash in C++ may speak from here on
         self.told, self.saved = 0.0, time.monotonic()
-        self.start = self.step, self.saved
+        self.first_step, self.start = self.step, self.saved
 
     def play(self):
         """Plays to the end of the chunk, to the next summary or to the last step."""
@@ -487,7 +492,7 @@ class Run:
         moves = (first, last, *draw_chunk(flags, self.data[0], chunk))
         losses = self.session.run(self.gan.losses, dict(zip(self.gan.inputs, moves)))
         self.step = int(self.session.run(self.gan.step))
-        self.rate = (self.step - self.start[0]) / (time.monotonic() - self.start[1])
+        self.rate = (self.step - self.first_step) / (time.monotonic() - self.start)
         self.require_finite(*losses)
         self.tell(*losses)
 
@@ -522,7 +527,7 @@ class Run:
         samples = self.samples(10_000, self.flags.seed + 1)
         score = parzen_log_likelihood(samples, self.data[1][:40], self.data[2][:200])  # cheap
         charts["parzen_log_likelihood"] = score[0]
-        if self.step > self.start[0]:
+        if self.step > self.first_step:
             charts["steps_per_second"] = self.rate
         save_grid(self.png(self.step), self.samples(64, self.flags.seed))
         with open(self.png(self.step), "rb") as file:
@@ -535,9 +540,10 @@ class Run:
         self.history[self.step] = charts
 
     def observe(self, over=False):
-        """Where one is due, adds a summary and a checkpoint, if the state is one to go on from.
+        """Adds a checkpoint, and before it a summary, where they are due.
 
-        Raises: OSError if they might not fit or the folder is gone; RuntimeError.
+        Raises: OSError if they might not fit or the folder is gone; RuntimeError if a loss is not
+        finite, for that state is none to go on from.
         """
         due = self.step % self.flags.summary_steps == 0 or self.step == self.flags.max_steps
         if not (due or over or time.monotonic() - self.saved > CHECKPOINT_SECONDS):
@@ -548,7 +554,7 @@ class Run:
         feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
         charts = self.session.run(self.gan.charts, feed)
         self.require_finite(charts["D_loss"], charts["G_loss"])
-        if due and self.step > max(self.history, default=-1):  # not there from before a stop
+        if due and self.step > max(self.history, default=-1):  # else it was added before a stop
             self.summarise(charts)
         prefix = os.path.join(self.folder, "model.ckpt")
         try:
@@ -568,8 +574,9 @@ class Run:
         print("Parzen log-likelihood {:.1f} +- {:.1f} nats, sigma {:.3f}".format(*score))
         print("  on MNIST: 225 +- 2 for the paper's larger networks, 241 for real digits")
         print(f"Run: {self.folder} (losses.png, samples.gif)")
-        print(f"Last picture: {self.png(max(self.history))}")
-        print(f"Curves: tensorboard --logdir {os.path.dirname(os.path.abspath(self.folder))}")
+        print(f"Last picture: {self.png(max(self.history, default=self.step))}")
+        runs = shlex.quote(os.path.dirname(os.path.abspath(self.folder)))
+        print(f"Curves: {sys.executable} -m tensorboard.main --logdir {runs}")
 
 
 def train(flags, data):
@@ -587,8 +594,11 @@ def train(flags, data):
         print()  # ends the progress line
     if stops:
         print(f"Stopped at step {run.step} of {flags.max_steps}. To go on:")
-        print(f"  --output_dir {flags.output_dir} --max_steps {flags.max_steps}")
+        again = f"--output_dir {shlex.quote(flags.output_dir)} --max_steps {flags.max_steps}"
+        print(f"  {sys.executable} {sys.argv[0]} {again}")
         return 128 + stops[0]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # all is saved: no need to wait
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     run.finish()
     return 0
 
@@ -630,6 +640,7 @@ FLAGS = (  # name, default, least, most, meaning
     ("seed", 0, 0, 2**31 - 2, "another seed, another run; for --sample: other digits"),
     ("summary_steps", 5000, 1, 10**9, "steps between summaries"),
 )
+# what may change when a run goes on, for it does not change the run's numbers
 OBSERVING = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
 
 
@@ -639,17 +650,17 @@ def parse_flags(argv):
     def fail(message):
         raise BadInput(message)
 
-    parser = argparse.ArgumentParser("gan_mnist.py", allow_abbrev=False)
+    layout = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser("gan_mnist.py", allow_abbrev=False, formatter_class=layout)
     parser.description, parser.error = __doc__.split("\n")[0], fail
     data_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "MNIST_data")
     parser.add_argument("--input_data_dir", default=data_dir, help="the IDX files, .gz or not")
     output_dir = datetime.now().strftime("outputs/%Y%m%d-%H%M%S-%f")
-    what = "folder of this run; an earlier run there goes on (outputs/<date-time>)"
+    what = "folder of this run; an earlier run there goes on"
     parser.add_argument("--output_dir", default=output_dir, help=what)
     kinds = ("non_saturating", "minimax")
     parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help="G's loss")
     for name, default, _, _, meaning in FLAGS:
-        meaning += f" (default: {default})"
         parser.add_argument("--" + name, type=type(default), default=default, help=meaning)
     flags, unknown = parser.parse_known_args(argv)
     for name, value in vars(flags).items():
@@ -665,7 +676,8 @@ def parse_flags(argv):
         fail("--d_step and --g_step are both 0; one at least must learn")
     odd = set(flags.output_dir) & set("*?[]\\") or "://" in flags.output_dir
     if odd or not flags.output_dir or not flags.output_dir.isprintable():  # TensorFlow's patterns
-        fail(f"--output_dir {flags.output_dir!r}: it is empty or holds :// or one of * ? [ ] \\")
+        what = "it is empty, not printable, or holds :// or one of * ? [ ] \\"
+        fail(f"--output_dir {flags.output_dir!r}: {what}")
     return flags
 
 
@@ -702,17 +714,17 @@ def claim(flags, new):
             raise PermissionError("it is read-only")
         if not flags.sample:
             fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if new:
+            if set(os.listdir(folder)) - {"flags.json.part"}:
+                raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
+            data_dir = os.path.abspath(flags.input_data_dir)
+            saved = {**vars(flags), "input_data_dir": data_dir, "data": new}
+            with whole_file(os.path.join(folder, "flags.json")) as file:
+                file.write(json.dumps(saved, indent=2).encode())
     except BlockingIOError as error:
         raise BadInput(f"--output_dir {folder}: another process trains there") from error
     except OSError as error:
         raise BadInput(f"--output_dir {folder}: cannot be written, {error}") from error
-    if new:
-        if set(os.listdir(folder)) - {"flags.json.part"}:
-            raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
-        data_dir = os.path.abspath(flags.input_data_dir)
-        saved = {**vars(flags), "input_data_dir": data_dir, "data": new}
-        with whole_file(os.path.join(folder, "flags.json")) as file:
-            file.write(json.dumps(saved, indent=2).encode())
 
 
 def start(argv):
@@ -733,8 +745,9 @@ def start(argv):
     import_tensorflow()
     try:
         return sample(flags) if flags.sample else train(flags, data)
-    except tf.errors.OpError as error:  # its own message is pages long
-        raise RuntimeError(f"{type(error).__name__}: is {folder} there, with room?") from error
+    except tf.errors.OpError as error:  # its message goes on for pages
+        what = str(error).split("\n")[0][:200]
+        raise RuntimeError(f"{what}; is {folder} there, with room?") from error
 
 
 def main(argv=None):
@@ -743,7 +756,7 @@ def main(argv=None):
         return start(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         return 130
-    except (BadInput, MemoryError, OSError, RuntimeError) as error:
+    except (BadInput, ImportError, MemoryError, OSError, RuntimeError) as error:
         print("gan_mnist.py: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
 

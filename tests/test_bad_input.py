@@ -217,6 +217,22 @@ def test_help_and_wrong_flags_do_not_import_tensorflow():
     assert out.startswith("usage: gan_mnist.py") and "--batch_size " in out
 
 
+def test_an_environment_without_tensorflow(tmp_path):
+    data = write_data(tmp_path / "data")
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import gan_mnist\n"
+    code += "sys.modules['tensorflow'] = None; sys.exit(gan_mnist.main())"
+    flags = ["--input_data_dir", data, "--output_dir", tmp_path / "run", "--batch_size", "16"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, flags)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    status, out, err = end(process)
+    assert (status, out) == (1, "")
+    assert_one_line(err, "tensorflow")
+
+
 def test_as_a_process(tmp_path):
     status, out, err = run("--batchsize", "3", cwd=tmp_path)
     assert (status, out) == (2, "") and not list(tmp_path.iterdir())

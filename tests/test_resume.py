@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_ctrl_c_sigterm_and_a_second_process(tmp_path, flags, whole):
         assert 0 < beyond < STEPS
     assert run("--output_dir", folder)[0] == 0
     assert_same_run(folder, whole)
+
+
+def test_ctrl_c_while_the_last_pictures_are_drawn(tmp_path):
+    folder = tmp_path / "run"
+    process = start("--output_dir", folder, "--max_steps", 1)
+    while process.poll() is None and not (folder / "samples.gif").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)  # amid the score of real MNIST, which takes seconds
+    status, out, err = end(process)
+    assert (status, err) == (130, "") and "Parzen" not in out
+    status, out, _ = run("--output_dir", folder)
+    assert status == 0 and "Parzen" in out
 
 
 def test_kill_and_resume(tmp_path, flags, whole):
@@ -189,6 +202,16 @@ def test_full_disk(mount, flags, whole, limit):
     status, _, err = run("--output_dir", folder)
     assert (status, err) == (0, "")
     assert_same_run(folder, whole)
+
+
+def test_a_disk_full_from_the_start(mount, data):
+    folder = mount("nr_inodes=2") / "run"  # one is the disk's own
+    flags = ["--input_data_dir", data, "--batch_size", 16, "--max_steps", 1]
+    status, out, err = run("--output_dir", folder, *flags)
+    assert (status, out) == (2, "") and not list(folder.iterdir())
+    assert_one_line(err, f"--output_dir {folder}")
+    mount("nr_inodes=1000")
+    assert run("--output_dir", folder, *flags)[0] == 0
 
 
 def test_vanished_output_folder(tmp_path, flags):

@@ -182,7 +182,7 @@ def test_the_last_lines_name_the_folder_the_picture_and_the_TensorBoard_command(
     for finished in runs.values():
         cwd = os.path.dirname(os.path.dirname(finished.folder))
         end = finished.stdout[finished.stdout.rindex("step 60/60") :]
-        logdir = re.search(r"tensorboard --logdir[ =](\S+)", end).group(1)
+        logdir = re.search(r" -m tensorboard.main --logdir (\S+)", end).group(1)
         assert os.path.join(cwd, logdir) == os.path.dirname(finished.folder)
         named = {os.path.join(cwd, word) for word in end.split()}
         assert {finished.folder, os.path.join(finished.folder, png_name(60))} <= named
