@@ -740,7 +740,7 @@ def start(argv):
         if len(data[0]) < flags.batch_size:
             raise BadInput(f"--batch_size {flags.batch_size}: there are only {len(data[0])} images")
     elif not (digests and checkpoints(folder)):
-        raise BadInput(f"--output_dir {folder}: no checkpoint there to --sample from; train first")
+        raise BadInput(f"--output_dir {folder}: no checkpoint there; --sample needs a run's folder")
     claim(flags, new=None if digests else data[3])
     import_tensorflow()
     try:
