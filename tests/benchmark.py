@@ -438,7 +438,8 @@ def shares(rounds, name, batch):
 
 def print_table(rounds, batch):
     """Prints the table of one batch size."""
-    rate, best = (median([r[SGEMM][key] for r in rounds]) for key in ("gflops", "best"))
+    rates = [r[SGEMM] for r in rounds if SGEMM in r]
+    rate, best = (median([r[key] for r in rates]) or float("nan") for key in ("gflops", "best"))
     print(f"\nBatch {batch}: {step_flop(batch) / 1e6:.0f} MFLOP a step", end=", ")
     print(f"SGEMM {rate:.0f} GFLOP/s (its best moments: {best:.0f})\n")
     print("| contender | gan_mnist.py is faster by | ms a step | min..max | of SGEMM | peak MB |")
