@@ -219,16 +219,8 @@ def test_help_and_wrong_flags_do_not_import_tensorflow():
 
 def test_an_environment_without_tensorflow(tmp_path):
     data = write_data(tmp_path / "data")
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import gan_mnist\n"
-    code += "sys.modules['tensorflow'] = None; sys.exit(gan_mnist.main())"
     flags = ["--input_data_dir", data, "--output_dir", tmp_path / "run", "--batch_size", "16"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, flags)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    status, out, err = end(process)
+    status, out, err = run(*flags, **{"sys.modules['tensorflow']": None})
     assert (status, out) == (1, "")
     assert_one_line(err, "tensorflow")
 
