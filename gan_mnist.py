@@ -1,209 +1,132 @@
 """The original GAN (Goodfellow et al. 2014, arXiv:1406.2661) on MNIST, in TensorFlow 1.x style.
 
-The generator G turns noise z into digits, the discriminator D tells them from real digits x, and
-both learn by playing against each other for the value function (equation 1 of the paper):
+A generator G turns noise z into digits, a discriminator D tells them from real digits x, and both
+learn by playing against each other for the value function (equation 1 of the paper):
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
-
-The file reads in the order in which it runs: data, networks, losses, updates, summaries, loop,
-command line. The GAN itself is networks, losses and updates; the rest feeds, shows and keeps it.
 """
 
 import argparse
-import contextlib
-import difflib
-import fcntl
-import functools
 import gzip
 import hashlib
 import json
+import logging
 import os
-import shlex
-import shutil
-import signal
-import socket
 import sys
-import tempfile
 import time
-import zlib
-from datetime import datetime, timedelta
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 
-class BadInput(Exception):
-    """What the user can mend: one line and exit status 2, before anything is written."""
-
-
-@functools.lru_cache(maxsize=1)
 def import_tensorflow():
     """Imports TensorFlow as tf; late, for it takes seconds, and --help should not wait for them."""
     global tf
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # C++ writes to file 2 whatever the log level: that is silenced, Python's stderr is a copy of it
-    sys.stderr = os.fdopen(os.dup(2), "w", 1, errors="backslashreplace")
+    sys.stderr = os.fdopen(os.dup(2), "w", 1)  # Python's own, for C++ is silenced here
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    logging.disable(logging.WARNING)
     import tensorflow.compat.v1 as tf
 
-    tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_eager_execution()
     tf.enable_resource_variables()  # without this and the next line 1.15 cannot compile the game
     tf.enable_control_flow_v2()
 
 
+def fail(message, status=2):
+    """Ends the script with one line; status 2: the user can mend it, 1: a fault on the way."""
+    print("gan_mnist.py: error:", " ".join(str(message).split())[:500], file=sys.stderr)
+    sys.exit(status)
+
+
 # ------------------------------------------------------------------------------------------ data
 
-PIXELS, MOST_IMAGES = 28 * 28, 1_000_000
-MNIST = {  # file: SHA-256 of its unpacked bytes
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+PIXELS, Z_SIZE, HIDDEN = 28 * 28, 100, 128
+CHUNK = 10  # training steps that are drawn, and played, at one go
+MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+MNIST = {  # file: SHA-256 of its download
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
 }
-MIRRORS = (
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-)
+
+
+def download(folder):
+    """Fetches MNIST's two files into the folder, both whole or neither; ends the script if not."""
+    if not folder.is_dir():
+        fail(f"--input_data_dir {folder}: no such folder; make it, and MNIST is downloaded there")
+    try:
+        files = {}
+        for name, digest in MNIST.items():
+            with urllib.request.urlopen(f"{MNIST_URL}{name}.gz", timeout=30) as answer:
+                files[folder / f"{name}.gz"] = content = answer.read()
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise ValueError(f"{name}.gz came with a wrong checksum")
+        for path, content in files.items():
+            path.write_bytes(content)
+    except Exception as error:  # noqa: BLE001, urllib raises classes of all kinds
+        fail(f"--input_data_dir {folder}: put {'.gz and '.join(MNIST)}.gz there; {error}")
 
 
 def read_idx(path):
-    """Reads an IDX file of 28x28 images, gzipped if it ends in .gz: uint8 [n, 784], 255 is white.
-
-    Raises: BadInput if it is anything else, damaged, or holds more than MOST_IMAGES.
-    """
+    """An IDX file of 28x28 images, perhaps gzipped: uint8 [n, 784]; another one ends the script."""
     try:
-        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-            magic, n, *size = np.frombuffer(file.read(16).ljust(16, b"\0"), ">u4").tolist()
-            right = (magic, *size) == (2051, 28, 28) and 0 < n <= MOST_IMAGES
-            pixels = file.read(right * n * PIXELS + 1)  # no more, however much a gzip bomb holds
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path}: damaged or unreadable ({error}); fetch it again") from error
-    if not right or len(pixels) != n * PIXELS:
-        raise BadInput(
-            f"{path}: magic number {magic}{' (labels)' * (magic == 2049)}, {n} images of {size}, "
-            f"{16 + len(pixels)} bytes read; needed are 2051, 1 to {MOST_IMAGES} images of [28, 28]"
-        )
-    return np.frombuffer(pixels, np.uint8).reshape(n, PIXELS)
-
-
-def sha256(images):
-    """SHA-256 of the unpacked IDX file that holds these images."""
-    digest = hashlib.sha256(np.array([2051, len(images), 28, 28], ">u4"))
-    digest.update(images)
-    return digest.hexdigest()
-
-
-def download(name, folder):
-    """Fetches one of MNIST's files into folder, under its name only if whole and right."""
-    import_tensorflow()
-    socket.setdefaulttimeout(30)
-    reasons = []
-    for url in (f"{mirror}{name}.gz" for mirror in MIRRORS):
-        try:
-            with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
-                file = tf.keras.utils.get_file("file.gz", url, cache_dir=scratch, cache_subdir="")
-                images = read_idx(file)
-                if sha256(images) != MNIST[name]:
-                    raise OSError("wrong checksum")
-                os.replace(file, os.path.join(folder, name + ".gz"))
-                return images
-        except Exception as error:  # noqa: BLE001, get_file raises no narrower class
-            reasons.append(f"{url}: {'damaged' if isinstance(error, BadInput) else error}")
-    wanted = ".gz, ".join(MNIST)
-    raise BadInput(f"--input_data_dir {folder}: put {wanted}.gz there; {'; '.join(reasons)}")
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        images = np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS)
+        if np.frombuffer(content[:16], ">u4").tolist() != [2051, len(images), 28, 28]:
+            raise ValueError("not an IDX file of 28x28 images")
+    except Exception as error:  # noqa: BLE001, gzip, zlib and NumPy each have classes of their own
+        fail(f"{path}: missing or damaged, {error}")
+    return images
 
 
 def load_data(folder):
-    """Reads the data set, after downloading what is missing of MNIST.
-
-    Returns: uint8 [n, 784] for training, validation (the last twelfth of the training file, 5,000
-    at most) and test images, and the SHA-256 of both files. Raises: BadInput.
-    """
-    if not folder.isprintable() or not os.path.isdir(folder):
-        what = "no such folder with a printable name; make it, and MNIST is downloaded there"
-        raise BadInput(f"--input_data_dir {folder}: {what}")
-    found = {}
-    for name in MNIST:
-        for path in (os.path.join(folder, name + end) for end in ("", ".gz")):
-            if name not in found and os.path.exists(path):
-                found[name] = read_idx(path)
-    for name in set(MNIST) - set(found):
-        if any(sha256(images) != MNIST[other] for other, images in found.items()):
-            raise BadInput(f"--input_data_dir {folder}: {name}.gz is missing beside the other file")
-        found[name] = download(name, folder)
-    train, test = (found[name] for name in MNIST)
-    held_out = min(5000, len(train) // 12)
-    if not held_out:
-        raise BadInput(f"--input_data_dir {folder}: {len(train)} training images are too few")
-    return train[:-held_out], train[-held_out:], test, sha256(train) + sha256(test)
+    """Images to train, validate (the last twelfth, 5,000 at most) and test: uint8 [n, 784]."""
+    paths = [folder / name if (folder / name).exists() else folder / f"{name}.gz" for name in MNIST]
+    if not any(path.exists() for path in paths):
+        download(folder)
+    train, test = map(read_idx, paths)
+    n = len(train) - min(5000, len(train) // 12)
+    return train[:n], train[n:], test
 
 
-@functools.lru_cache(maxsize=2)
-def epoch_order(seed, epoch, n):
-    """The order in which an epoch visits the n training images."""
-    return np.random.RandomState([seed, epoch]).permutation(n)
-
-
-def minibatch_indices(seed, n, start, count):
-    """Indices of `count` images from place `start` of the endless row of shuffled epochs."""
-    epochs = range(start // n, (start + count) // n + 1)
-    return np.concatenate([epoch_order(seed, e, n) for e in epochs])[start % n :][:count]
-
-
-def chunk_size(flags):
-    """How many training steps are drawn, and played, at one go."""
-    return max(1, 3200 // flags.batch_size)
-
-
-def draw_chunk(flags, images, chunk):
+def draw_chunk(flags, images, number):
     """All that chance decides in a chunk of steps, from the seed and the chunk's number alone.
 
-    Returns: minibatches x (0 to 255) for the updates of D; random bits, int32, for D's updates and
-    for G's, in each row those of z and of dropout. Shapes [step, update, row, column].
+    Returns: x, uint8 [step, d_step, batch, 784]; z, float32 in [-1, 1), [step, d_step + g_step,
+    batch, 100]; keep, D's hidden units in each call, bool [step, 2 d_step + g_step, batch, 128].
     """
-    size, batch = chunk_size(flags), flags.batch_size
-    rng = np.random.SFC64([flags.seed, chunk])
-
-    def bits(updates, columns):
-        raw = rng.random_raw(size * updates * batch * columns // 2)  # 64 bits each
-        return raw.view(np.int32).reshape(size, updates, batch, columns)
-
-    count = size * flags.d_step * batch
-    x = images[minibatch_indices(flags.seed, len(images), chunk * count, count)]
-    x = x.reshape(size, flags.d_step, batch, PIXELS)
-    return x, bits(flags.d_step, Z_SIZE + 2 * HIDDEN), bits(flags.g_step, Z_SIZE + HIDDEN)
+    rng = np.random.Generator(np.random.SFC64([flags.seed, number]))
+    D, G, batch = flags.d_step, flags.g_step, flags.batch_size
+    x = images[rng.integers(len(images), size=[CHUNK, D, batch])]
+    z = 2 * rng.random([CHUNK, D + G, batch, Z_SIZE], np.float32) - 1
+    chance = rng.integers(256, size=[CHUNK, 2 * D + G, batch, HIDDEN], dtype=np.uint8)  # is fast
+    return x, z, chance >= 256 * flags.dropout
 
 
 # -------------------------------------------------------------------------------------- networks
 
-Z_SIZE, HIDDEN = 100, 128
-
 
 def layer(inputs, units, scope, activation):
-    """A fully connected layer: activation(inputs W + b), and inputs W + b itself.
-
-    Another call with the same scope shares W and b.
-    """
+    """Fully connected: activation(inputs W + b); another call with the scope shares W and b."""
     normal, constant = tf.truncated_normal_initializer(stddev=0.1), tf.constant_initializer(0.1)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         W = tf.get_variable(scope[0] + "_weight", [inputs.shape[-1], units], initializer=normal)
         b = tf.get_variable(scope[0] + "_bias", [units], initializer=constant)
-        linear = tf.matmul(inputs, W) + b
-        return activation(linear), linear
+        return activation(tf.matmul(inputs, W) + b)
 
 
 def generator(z):
     """G(z): noise [batch, 100], uniform in (-1, 1), to images [batch, 784] in (0, 1)."""
-    hidden, _ = layer(z, HIDDEN, "G_nn1", tf.tanh)
-    return layer(hidden, PIXELS, "G_nn2", tf.sigmoid)[0]
+    return layer(layer(z, HIDDEN, "G_nn1", tf.tanh), PIXELS, "G_nn2", tf.sigmoid)
 
 
-def discriminator(x, dropout=None):
-    """D(x): images [batch, 784] to the probability [batch, 1] that they are real, and its logit.
-
-    dropout: factors [batch, 128] of the hidden units in training; the paper's D had dropout too.
-    """
-    hidden, _ = layer(x, HIDDEN, "D_nn1", tf.tanh)
-    return layer(hidden if dropout is None else hidden * dropout, 1, "D_nn2", tf.sigmoid)
+def discriminator(x, keep=None, dropout=0.0):
+    """The logit [batch, 1] of D(x) for images [batch, 784]; keep: hidden units dropout leaves."""
+    hidden = layer(x, HIDDEN, "D_nn1", tf.tanh)
+    if keep is not None:
+        hidden *= tf.cast(keep, tf.float32) / (1 - dropout)
+    return layer(hidden, 1, "D_nn2", tf.identity)
 
 
 # ---------------------------------------------------------------------------------------- losses
@@ -221,11 +144,8 @@ def discriminator_loss(logit_real, logit_fake):
 
 
 def generator_loss(logit_fake, kind):
-    """G_loss: "minimax" is G's part of V, E[log(1 - D(G(z)))]; "non_saturating" is
-    -E[log D(G(z))], which still teaches G when D wins easily (end of section 3)."""
-    if kind == "minimax":
-        return -cross_entropy(logit_fake, 0.0)
-    return cross_entropy(logit_fake, 1.0)
+    """G_loss: "minimax" E[log(1 - D(G(z)))], or -E[log D(G(z))], which teaches more (section 3)."""
+    return -cross_entropy(logit_fake, 0.0) if kind == "minimax" else cross_entropy(logit_fake, 1.0)
 
 
 # --------------------------------------------------------------------------------------- updates
@@ -235,12 +155,13 @@ class GAN:
     """The two players as a TensorFlow graph, and the game between them."""
 
     def __init__(self, flags):
-        """Builds the algorithm for one minibatch, as TensorBoard draws it."""
+        """Builds the algorithm for a minibatch; goes on from the run's checkpoint if it has one."""
         self.flags, self.step = flags, tf.train.get_or_create_global_step()
+        tf.set_random_seed(flags.seed)
         self.x = tf.placeholder(tf.float32, [None, PIXELS], name="input")
         self.z = tf.placeholder(tf.float32, [None, Z_SIZE], name="Z")
-        D_real, logit_real = discriminator(self.x)
-        D_fake, logit_fake = discriminator(generator(self.z))
+        logit_real = discriminator(self.x)
+        logit_fake = discriminator(generator(self.z))
         with tf.name_scope("D_loss"):
             D_loss = discriminator_loss(logit_real, logit_fake)
         with tf.name_scope("G_loss"):
@@ -248,518 +169,272 @@ class GAN:
         self.theta_D, self.theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
         self.D_solver = self.adam(flags.d_learning_rate, "D_Adam")
         self.G_solver = self.adam(flags.g_learning_rate, "G_Adam")
-        # these two are for the picture; play, below, makes the same updates, with dropout, in XLA
-        self.D_update = self.D_solver.minimize(D_loss, var_list=self.theta_D)
-        self.G_update = self.G_solver.minimize(G_loss, var_list=self.theta_G)
-        self.charts = {"D_loss": D_loss, "G_loss": G_loss}
-        with tf.name_scope("means"):
-            self.charts.update(D_real=tf.reduce_mean(D_real), D_fake=tf.reduce_mean(D_fake))
+        # these two are drawn by TensorBoard; play makes the same updates, with dropout
+        self.D_solver.minimize(D_loss, var_list=self.theta_D)
+        self.G_solver.minimize(G_loss, var_list=self.theta_G)
+        self.drawing = tf.get_default_graph().as_graph_def()
+        self.charts = {"losses/D_loss": D_loss, "losses/G_loss": G_loss}
+        for name, logit in (("D_real", logit_real), ("D_fake", logit_fake)):
+            self.charts["probabilities/" + name] = tf.sigmoid(logit)
+        self.average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.step)
+        self.average.apply(self.theta_G)
+        mean = self.average.average
+        with tf.variable_scope("", custom_getter=lambda getter, *a, **k: mean(getter(*a, **k))):
+            self.G_average = generator(self.z)  # draws better digits than theta_G itself
+        self.session, self.saver = tf.Session(), tf.train.Saver(save_relative_paths=True)
+        self.session.run(tf.global_variables_initializer())
+        kept = tf.train.get_checkpoint_state(flags.output_dir)
+        if kept:
+            self.saver.restore(self.session, kept.model_checkpoint_path)
+            self.saver.recover_last_checkpoints(kept.all_model_checkpoint_paths)
 
     def adam(self, rate, name):
         """Adam with a learning rate that halves every --lr_half_life steps; 0 stands for never."""
         half_life = self.flags.lr_half_life or np.inf
-        decayed = functools.partial(tf.train.exponential_decay, rate, self.step, half_life, 0.5)
+        decayed = lambda: tf.train.exponential_decay(rate, self.step, half_life, 0.5)
         return tf.train.AdamOptimizer(decayed, self.flags.beta1, self.flags.beta2, name=name)
 
-    def compile(self, chunk):
-        """Adds what TensorBoard should not draw: averages of theta_G, and the game, for XLA."""
-        self.average = tf.train.ExponentialMovingAverage(self.flags.ema_decay, self.step)
-        self.average.apply(self.theta_G)
-
-        def averaged(getter, *args, **kwargs):
-            return self.average.average(getter(*args, **kwargs))
-
-        with tf.variable_scope("", custom_getter=averaged):
-            self.G_average = generator(self.z)
-        moves = (np.int32(0), np.int32(0), *chunk)
-        self.inputs = [tf.placeholder(move.dtype, move.shape) for move in moves]
-        self.losses = tf.xla.experimental.compile(tf.function(self.play), self.inputs)
-
-    def play(self, first, last, x, D_bits, G_bits):
-        """THE GAME (the paper's algorithm 1): training steps first to last - 1 of a chunk.
-
-        Returns: both losses of the last step; one that is not finite ends the game at once.
-        """
-        i, D_loss, G_loss = first, 0.0, 0.0
+    def play(self, first, last, *chunk):
+        """THE GAME (algorithm 1): steps first to last - 1 of a chunk. Returns: the last losses."""
+        i, dropout, D_loss, G_loss = first, self.flags.dropout, 0.0, 0.0
         while i < last and tf.is_finite(D_loss + G_loss):
-            for k in range(self.flags.d_step):
-                D_loss = self.update_D(tf.gather(x, i)[k], tf.gather(D_bits, i)[k])
-            for k in range(self.flags.g_step):
-                G_loss = self.update_G(tf.gather(G_bits, i)[k])
+            x, z, keep = [iter(tf.unstack(tf.gather(draws, i))) for draws in chunk]
+            for _ in range(self.flags.d_step):
+                images = tf.cast(next(x), tf.float32) / 255
+                logit_real = discriminator(images, next(keep), dropout)
+                logit_fake = discriminator(generator(next(z)), next(keep), dropout)
+                D_loss = discriminator_loss(logit_real, logit_fake)
+                self.D_solver.minimize(D_loss, var_list=self.theta_D)
+
+            for _ in range(self.flags.g_step):
+                logit_fake = discriminator(generator(next(z)), next(keep), dropout)
+                G_loss = generator_loss(logit_fake, self.flags.g_loss)
+                self.G_solver.minimize(G_loss, var_list=self.theta_G)
+                self.average.apply(self.theta_G)
             self.step.assign_add(1)
             i += 1
         return D_loss, G_loss
 
-    def update_D(self, x, bits):
-        """One Adam update of theta_D on a minibatch x (0 to 255) and z. Returns: D_loss before."""
-        z, *dropout = tf.split(uniform(bits), [Z_SIZE, HIDDEN, HIDDEN], 1)
-        images = tf.concat([tf.cast(x, tf.float32) / 255, generator(z)], 0)
-        _, logit = discriminator(images, self.dropout(tf.concat(dropout, 0)))  # faster than twice
-        D_loss = discriminator_loss(*tf.split(logit, 2))
-        self.D_solver.minimize(D_loss, var_list=self.theta_D)
-        return D_loss
+    def compile(self, chunk):
+        """Compiles play by XLA; where XLA does not run, TensorFlow plays the game as it is."""
+        moves = (np.int32(0), np.int32(0), *chunk)
+        self.moves = [tf.placeholder(move.dtype, move.shape) for move in moves]
+        self.losses = tf.xla.experimental.compile(tf.function(self.play), self.moves)
+        try:
+            self.session.run(self.losses, dict(zip(self.moves, moves)))  # no steps: it compiles
+        except tf.errors.OpError:
+            self.losses = tf.function(self.play)(*self.moves)
+            print("XLA cannot compile the game on this machine, so training is slower")
 
-    def update_G(self, bits):
-        """One Adam update of theta_G on z, then of its average. Returns: G_loss before."""
-        z, dropout = tf.split(uniform(bits), [Z_SIZE, HIDDEN], 1)
-        _, logit_fake = discriminator(generator(z), self.dropout(dropout))
-        G_loss = generator_loss(logit_fake, self.flags.g_loss)
-        self.G_solver.minimize(G_loss, var_list=self.theta_G)
-        self.average.apply(self.theta_G)
-        return G_loss
-
-    def dropout(self, chance):
-        """Factors [batch, 128]: 0 for a share --dropout of the units; for the others such that
-        the mean is 1."""
-        kept = chance >= 2 * self.flags.dropout - 1
-        return tf.cast(kept, tf.float32) / (1 - self.flags.dropout)
-
-
-def uniform(bits):
-    """Random bits, int32, as numbers uniform in [-1, 1]."""
-    return tf.cast(bits, tf.float32) / 2**31
+    def digits(self, n, seed):
+        """n digits of the averaged G, the same for the same seed: uint8 [n, 784]."""
+        z = np.random.RandomState(seed).uniform(-1, 1, [n, Z_SIZE])
+        return np.uint8(255 * self.session.run(self.G_average, {self.z: z}) + 0.5)
 
 
 # ------------------------------------------------------------------------------------- summaries
 
 
-def parzen_log_densities(images, samples, sigmas):
-    """Log densities of images under Gaussian windows on the samples (section 5 of the paper).
-
-    Both uint8 [n, 784], taken as 0 to 1. Returns: nats, float64 [len(sigmas), len(images)].
-    """
-    densities, samples = np.empty([len(sigmas), len(images)]), np.float32(samples) / 255
-    norms = np.einsum("ij,ij->i", samples, samples)
-    for first in range(0, len(images), 200):  # block by block, so that memory stays small
-        block = np.float32(images[first : first + 200]) / 255
-        squares = (block**2).sum(1)[:, None] + norms - 2 * block @ samples.T
-        nearest = squares.min(1)
-        squares -= nearest[:, None]
-        for row, sigma in zip(densities, sigmas):
-            windows = np.exp(squares / np.float32(-2 * sigma**2))
-            log_mean = np.log(windows.mean(1, dtype=np.float64)) - nearest / (2 * sigma**2)
-            row[first : first + 200] = log_mean - PIXELS / 2 * np.log(2 * np.pi * sigma**2)
-    return densities
-
-
 def parzen_log_likelihood(samples, validation, test):
-    """Mean log-likelihood of test in nats, its standard error, the sigma best for validation."""
-    sigmas = np.geomspace(0.1, 0.5, 25)
-    sigma = sigmas[parzen_log_densities(validation, samples, sigmas).mean(1).argmax()]
-    densities = parzen_log_densities(test, samples, [sigma])[0]
-    return densities.mean(), densities.std() / np.sqrt(len(test)), sigma
+    """Mean log-likelihood of test in nats, its standard error, sigma: by Gaussian windows on the
+    samples, as wide as suits validation best (section 5). All uint8 [n, 784], taken as 0 to 1."""
+    samples = np.float32(samples) / 255
 
+    def log_densities(images, sigma):
+        images = np.float32(images) / 255
+        squares = (images**2).sum(1)[:, None] + (samples**2).sum(1) - 2 * images @ samples.T
+        nearest = squares.min(1)
+        windows = np.exp((nearest[:, None] - squares) / np.float32(2 * sigma**2)).mean(1)
+        norm = PIXELS / 2 * np.log(2 * np.pi * sigma**2)
+        return np.log(windows) - nearest / (2 * sigma**2) - norm
 
-def noise(n, seed):
-    """n z to look at, the same for the same seed: float32 [n, 100]."""
-    return np.float32(np.random.RandomState(seed).uniform(-1, 1, [n, Z_SIZE]))
-
-
-def draw_samples(session, G_sample, z, values):
-    """The images that G makes of the values [n, 100] of z: uint8 [n, 784]."""
-    blocks = [values[first : first + 1000] for first in range(0, len(values), 1000)]
-    return np.concatenate([np.uint8(session.run(G_sample, {z: b}) * 255 + 0.5) for b in blocks])
-
-
-@contextlib.contextmanager
-def whole_file(path):
-    """Yields a file that gets its name only when it is complete."""
-    with open(path + ".part", "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".part", path)
+    sigma = max(np.geomspace(0.1, 0.5, 25), key=lambda s: log_densities(validation, s).mean())
+    scores = np.concatenate([log_densities(block, sigma) for block in np.array_split(test, 20)])
+    return scores.mean(), scores.std() / np.sqrt(len(scores)), sigma
 
 
 def save_grid(path, digits):
-    """Writes the digits, uint8 [n, 784], as one PNG, about square, white on black."""
+    """Writes the digits, uint8 [n, 784], as one PNG, about square and twice enlarged."""
     columns = int(np.ceil(np.sqrt(len(digits))))
     rows = -(-len(digits) // columns)
     grid = np.pad(digits, [(0, rows * columns - len(digits)), (0, 0)], "constant")
     grid = grid.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
-    with whole_file(path) as file:
-        Image.fromarray(grid).save(file, "PNG")
+    Image.fromarray(grid.repeat(2, 0).repeat(2, 1)).save(path)
 
 
-def save_animation(path, pngs):
-    """Writes the pictures as a GIF of 100 frames at most, the last one held for two seconds."""
-    chosen = np.unique(np.linspace(0, len(pngs) - 1, 100).astype(int))
-    first, *others = [Image.open(pngs[k]).copy() for k in chosen]
-    times = [100] * len(others) + [2000]  # milliseconds
-    with whole_file(path) as file:
-        first.save(file, "GIF", save_all=True, append_images=others, duration=times, loop=0)
+def save_curves(path, tags):
+    """Draws the curves of the run beside it: points light, the mean of their neighbours dark."""
+    from matplotlib.figure import Figure  # here, for these take their time
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-
-def save_curves(path, history):
-    """Draws losses and probabilities over the steps; history: {step: {"D_loss": ..., ...}}."""
-    from matplotlib.figure import Figure  # here, for it takes its time
-
-    figure, steps = Figure(figsize=(8, 7)), sorted(history)
-    losses, chances = figure.subplots(2, 1, sharex=True)
-    losses.axhline(2 * np.log(2), color="gray", ls="--", label="2 log 2: D_loss at the optimum")
-    chances.axhline(0.5, color="gray", ls="--", label="1/2: both at the optimum")
-    names = {"D_loss": "D_loss", "G_loss": "G_loss", "D_real": "D(x)", "D_fake": "D(G(z))"}
-    for axes, (tag, name) in zip((losses, losses, chances, chances), names.items()):
-        axes.plot(steps, [history[step][tag] for step in steps], label=name)
+    events, figure = EventAccumulator(str(path.parent), {"scalars": 0}).Reload(), Figure((8, 7))
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, pair, optimum in zip(panels, (tags[:2], tags[2:]), (2 * np.log(2), 0.5)):
+        for tag, color in zip(pair, ("C0", "C1")):
+            steps, values = np.array([(point.step, point.value) for point in events.Scalars(tag)]).T
+            means = [values[abs(steps - step) <= 0.1 * step].mean() for step in steps]
+            axes.plot(steps, values, color, alpha=0.3)
+            axes.plot(steps, means, color, label=tag)
+        axes.axhline(optimum, color="gray", ls="--", label="optimum")
+        axes.set_xscale("symlog", linthresh=1000)  # room for the first thousand steps and the end
         axes.legend()
-    losses.set(title="The game, on held-out digits", ylabel="loss (nats)")
-    chances.set(xlabel="training step", ylabel="probability of being real", ylim=(0, 1))
-    with whole_file(path) as file:
-        figure.savefig(file, format="png", bbox_inches="tight")
-
-
-def read_history(folder):
-    """What the event files hold, {step: {"D_loss": ..., ...}}, up to where a kill cut them off."""
-    history = {}
-    for path in sorted(tf.gfile.Glob(os.path.join(folder, "events.out.tfevents.*"))):
-        with contextlib.suppress(tf.errors.DataLossError):
-            for event in tf.train.summary_iterator(path):
-                values = {v.tag: v.simple_value for v in event.summary.value}
-                if "D_loss" in values:
-                    history[event.step] = values
-    return history
+    panels[1].set_xlabel("training step")
+    figure.savefig(path, bbox_inches="tight")
 
 
 # ------------------------------------------------------------------------------------------ loop
 
-CHECKPOINT_SECONDS = 20
+
+def watch(gan, flags, data, step):
+    """What is to be seen at this step: a tf.Summary with a point of the curves, or a picture."""
+    (_, validation, test), summary = data, tf.Summary()
+    if step % flags.summary_steps == 0:
+        z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
+        feed = {gan.x: np.float32(validation[:256]) / 255, gan.z: z}
+        for tag, value in gan.session.run(gan.charts, feed).items():
+            summary.value.add(tag=tag, simple_value=value.mean())
+    if step in (0, 100, 200, 500, 1000, 2000, flags.max_steps) or step % 5000 == 0:
+        png = Path(flags.output_dir, "samples", f"step_{step:07d}.png")
+        save_grid(png, gan.digits(64, flags.seed))
+        summary.value.add(tag="samples", image={"encoded_image_string": png.read_bytes()})
+        samples = gan.digits(2000, flags.seed + 1)  # few, for speed
+        score, *_ = parzen_log_likelihood(samples, validation[:100], test[:500])
+        summary.value.add(tag="score/parzen_log_likelihood", simple_value=score)
+    return summary
 
 
-def checkpoints(folder):
-    """Paths of the checkpoints in the folder, oldest first."""
-    steps = [name[11:-6] for name in os.listdir(folder) if name.endswith(".index")]
-    steps = sorted(int(step) for step in steps if step.isdigit())
-    return [os.path.join(folder, f"model.ckpt-{step}") for step in steps]
+def finish(gan, flags, data):
+    """Draws the curves and the animation, scores the samples, says where everything is."""
+    (_, validation, test), folder = data, Path(flags.output_dir)
+    save_curves(folder / "losses.png", list(gan.charts))
+    pngs = sorted(folder.glob("samples/step_*.png"))
+    first, *others = map(Image.open, pngs)
+    times, gif = [300] * len(others) + [3000], folder / "samples.gif"  # milliseconds
+    first.save(gif, save_all=True, append_images=others, duration=times, loop=0)
+    score = parzen_log_likelihood(gan.digits(10_000, flags.seed + 1), validation[:500], test)
+    print("\nParzen log-likelihood {:.1f} +- {:.1f} nats, sigma {:.3f}".format(*score))
+    print(f"Pictures: {pngs[-1]}, {gif}, {folder / 'losses.png'}")
+    print(f"Curves: {sys.executable} -m tensorboard.main --logdir {folder.parent}")
 
 
-def restore(session, folder, variables=None):
-    """Restores the newest whole checkpoint, if there is one. Returns: the Saver.
+def train(flags):
+    """Plays the game to its end; shows and keeps it on the way."""
+    data = load_data(flags.input_data_dir)
+    part = Path(flags.output_dir, "flags.part")
+    part.with_name("samples").mkdir(parents=True, exist_ok=True)
+    part.write_text(json.dumps(vars(flags), indent=2, default=str))
+    part.replace(part.with_suffix(".json"))
+    print(f"Run: {flags.output_dir}")
+    import_tensorflow()
+    gan, in_place = GAN(flags), sys.stdout.isatty()
+    gan.compile(draw_chunk(flags, data[0], 0))
+    step = first_step = int(gan.session.run(gan.step))
+    writer = tf.summary.FileWriter(flags.output_dir, flush_secs=10)
+    # TensorBoard drops what a killed process has shown after its last checkpoint
+    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
+    if step == 0:
+        writer.add_graph(None, graph_def=gan.drawing)
+        text = "".join(f"    --{name} {value}\n" for name, value in vars(flags).items())
+        writer.add_summary(gan.session.run(tf.summary.text("flags", tf.constant(text))))
+    writer.add_summary(watch(gan, flags, data, step), step)
+    start = saved = time.monotonic()
 
-    Raises: BadInput if there are some, but none of these networks and whole.
-    """
-    saver = tf.train.Saver(variables, save_relative_paths=True)
-    paths = checkpoints(folder)
-    for path in reversed(paths):
-        try:
-            saver.restore(session, path)
-            shaped = tf.global_variables()  # of which Saver does not check the shapes
-            if [value.shape for value in session.run(shaped)] != [v.shape for v in shaped]:
-                raise ValueError("variables of other shapes")
-            saver.recover_last_checkpoints(paths[: paths.index(path) + 1])
-            return saver
-        except (tf.errors.OpError, ValueError) as error:
-            reason = f"{path}: {str(error).splitlines()[0]}"
-    if paths:
-        raise BadInput(f"--output_dir {folder}: damaged, or of other networks: {reason}")
-    return saver
-
-
-class Run:
-    """A run: the game in a session, and the folder that keeps and shows it."""
-
-    def __init__(self, flags, data):
-        """Builds and compiles the game; restores it if the folder holds an earlier part of it."""
-        self.flags, self.folder, self.data = flags, flags.output_dir, data
-        os.makedirs(os.path.join(self.folder, "samples"), exist_ok=True)
-        tf.set_random_seed(flags.seed)
-        self.gan = GAN(flags)
-        picture = tf.get_default_graph().as_graph_def()
-        chunk = draw_chunk(flags, data[0], 0)
-        self.gan.compile(chunk)
-        self.session = tf.Session()
-        self.session.run(tf.global_variables_initializer())
-        self.saver = restore(self.session, self.folder)
-        no_steps = dict(zip(self.gan.inputs, (0, 0, *chunk)))
-        self.session.run(self.gan.losses, no_steps)  # here XLA compiles
-        self.step = int(self.session.run(self.gan.step))
-        self.history = read_history(self.folder)
-        self.writer = tf.summary.FileWriter(self.folder)
-        if not self.history:
-            self.writer.add_graph(None, graph_def=picture)
-            table = "".join(f"\n| {name} | {value} |" for name, value in vars(flags).items())
-            table = tf.summary.text("flags", tf.constant("| flag | value |\n|---|---|" + table))
-            self.writer.add_summary(self.session.run(table))
-        os.dup2(sys.stderr.fileno(), 2)  # a crash in C++ may speak from here on
-        self.told, self.saved = 0.0, time.monotonic()
-        self.first_step, self.start = self.step, self.saved
-
-    def play(self):
-        """Plays to the end of the chunk, to the next summary or to the last step."""
-        flags, size = self.flags, chunk_size(self.flags)
-        chunk, first = divmod(self.step, size)
-        due = flags.summary_steps - self.step % flags.summary_steps
-        last = min(size, first + due, first + flags.max_steps - self.step)
-        moves = (first, last, *draw_chunk(flags, self.data[0], chunk))
-        losses = self.session.run(self.gan.losses, dict(zip(self.gan.inputs, moves)))
-        self.step = int(self.session.run(self.gan.step))
-        self.rate = (self.step - self.first_step) / (time.monotonic() - self.start)
-        self.require_finite(*losses)
-        self.tell(*losses)
-
-    def require_finite(self, D_loss, G_loss):
-        """Raises: RuntimeError if a loss is not finite."""
+    while step < flags.max_steps:
+        number, first = divmod(step, CHUNK)
+        stop = min(flags.max_steps, *(step - step % k + k for k in (CHUNK, flags.summary_steps)))
+        moves = first, first + stop - step, *draw_chunk(flags, data[0], number)
+        D_loss, G_loss = gan.session.run(gan.losses, dict(zip(gan.moves, moves)))
+        step = int(gan.session.run(gan.step))
         if not np.isfinite(D_loss + G_loss):
-            raise RuntimeError(
-                f"D_loss {D_loss}, G_loss {G_loss} at step {self.step}; the last good state is "
-                f"{checkpoints(self.folder)[-1]}; smaller learning rates may help"
-            )
+            fail(f"a loss is not finite at step {step}; smaller learning rates may help", 1)
 
-    def tell(self, D_loss, G_loss):
-        """The progress line: in place on a terminal, a line now and then elsewhere."""
-        now, in_place = time.monotonic(), sys.stdout.isatty()
-        if now - self.told > (0.5 if in_place else 15) or self.step == self.flags.max_steps:
-            self.told = now
-            left = timedelta(seconds=int((self.flags.max_steps - self.step) / self.rate))
-            line = f"step {self.step}/{self.flags.max_steps}  D_loss {D_loss:.3f}  "
-            line += f"G_loss {G_loss:.3f}  {self.rate:.0f} steps/s  {left} left"
-            print(f"\r{line}\033[K" if in_place else line, end="" if in_place else "\n", flush=True)
-
-    def png(self, step):
-        """Path of a step's picture."""
-        return os.path.join(self.folder, "samples", f"step_{step:07d}.png")
-
-    def samples(self, n, seed):
-        """n digits of the averaged weights: uint8 [n, 784]."""
-        return draw_samples(self.session, self.gan.G_average, self.gan.z, noise(n, seed))
-
-    def summarise(self, charts):
-        """Adds this step, with its charts, to curves and pictures."""
-        samples = self.samples(10_000, self.flags.seed + 1)
-        score = parzen_log_likelihood(samples, self.data[1][:40], self.data[2][:200])  # cheap
-        charts["parzen_log_likelihood"] = score[0]
-        if self.step > self.first_step:
-            charts["steps_per_second"] = self.rate
-        save_grid(self.png(self.step), self.samples(64, self.flags.seed))
-        with open(self.png(self.step), "rb") as file:
-            image = tf.Summary.Image(encoded_image_string=file.read())
-        summary = tf.Summary(value=[tf.Summary.Value(tag="samples", image=image)])
-        for tag, value in charts.items():
-            summary.value.add(tag=tag, simple_value=value)
-        self.writer.add_summary(summary, self.step)
-        self.writer.flush()
-        self.history[self.step] = charts
-
-    def observe(self, over=False):
-        """Adds a checkpoint, and before it a summary, where they are due.
-
-        Raises: OSError if they might not fit or the folder is gone; RuntimeError if a loss is not
-        finite, for that state is none to go on from.
-        """
-        due = self.step % self.flags.summary_steps == 0 or self.step == self.flags.max_steps
-        if not (due or over or time.monotonic() - self.saved > CHECKPOINT_SECONDS):
-            return
-        if shutil.disk_usage(self.folder).free < 8 << 20:
-            raise OSError(f"the disk of {self.folder} is full: make room (8 MB), then start again")
-        x = np.float32(self.data[1][:1000]) / 255  # held-out digits, and no dropout
-        feed = {self.gan.x: x, self.gan.z: noise(len(x), self.flags.seed + 1)}
-        charts = self.session.run(self.gan.charts, feed)
-        self.require_finite(charts["D_loss"], charts["G_loss"])
-        if due and self.step > max(self.history, default=-1):  # else it was added before a stop
-            self.summarise(charts)
-        prefix = os.path.join(self.folder, "model.ckpt")
-        try:
-            self.saver.save(self.session, prefix, self.step, write_meta_graph=False)
-        except ValueError as error:  # Saver's own, for a folder that goes while it writes
-            raise OSError(str(error)) from error
-        self.saved = time.monotonic()
-
-    def finish(self):
-        """Draws the curves and the animation, scores the samples, says where everything is."""
-        save_curves(os.path.join(self.folder, "losses.png"), self.history)
-        pngs = [self.png(step) for step in sorted(self.history) if os.path.exists(self.png(step))]
-        if pngs:
-            save_animation(os.path.join(self.folder, "samples.gif"), pngs)
-        samples = self.samples(10_000, self.flags.seed + 1)
-        score = parzen_log_likelihood(samples, self.data[1][:1000], self.data[2])
-        print("Parzen log-likelihood {:.1f} +- {:.1f} nats, sigma {:.3f}".format(*score))
-        print("  on MNIST: 225 +- 2 for the paper's larger networks, 241 for real digits")
-        print(f"Run: {self.folder} (losses.png, samples.gif)")
-        print(f"Last picture: {self.png(max(self.history, default=self.step))}")
-        runs = shlex.quote(os.path.dirname(os.path.abspath(self.folder)))
-        print(f"Curves: {sys.executable} -m tensorboard.main --logdir {runs}")
-
-
-def train(flags, data):
-    """Plays the game to its end, or until Ctrl-C or SIGTERM. Returns: 0, or 128 + the signal."""
-    stops = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: stops.append(number))
-    run = Run(flags, data)
-    try:
-        while not stops and run.step < flags.max_steps:
-            run.observe()
-            run.play()
-        run.observe(over=True)
-    finally:
-        print()  # ends the progress line
-    if stops:
-        print(f"Stopped at step {run.step} of {flags.max_steps}. To go on:")
-        again = f"--output_dir {shlex.quote(flags.output_dir)} --max_steps {flags.max_steps}"
-        print(f"  {sys.executable} {sys.argv[0]} {again}")
-        return 128 + stops[0]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # all is saved: no need to wait
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    run.finish()
-    return 0
+        summary, now = watch(gan, flags, data, step), time.monotonic()
+        rate = (step - first_step) / (now - start)
+        if step % flags.summary_steps == 0:
+            summary.value.add(tag="speed/steps_per_second", simple_value=rate)
+        writer.add_summary(summary, step)
+        if step == flags.max_steps or now > saved + 20:
+            writer.flush()
+            path = f"{flags.output_dir}/model.ckpt"
+            gan.saver.save(gan.session, path, step, write_meta_graph=False)
+            saved = now
+        if step == flags.max_steps or step % (100 if in_place else 5000) == 0:
+            line = f"step {step}/{flags.max_steps}  D_loss {D_loss:.3f}  G_loss {G_loss:.3f}  "
+            line += f"{rate:.0f} steps/s  {(flags.max_steps - step) / rate:.0f} s left  "
+            print(line, end="\r" if in_place else "\n", flush=True)
+    writer.close()
+    finish(gan, flags, data)
 
 
 def sample(flags):
     """Draws digits with the averaged weights of a run: generated.png, generated.npy."""
-    z = tf.placeholder(tf.float32, [None, Z_SIZE])
-    G_sample, average = generator(z), tf.train.ExponentialMovingAverage(0.0)
-    with tf.Session() as session:
-        names = average.variables_to_restore(tf.trainable_variables())
-        restore(session, flags.output_dir, names)
-        digits = draw_samples(session, G_sample, z, noise(flags.sample, flags.seed))
-    path = os.path.join(flags.output_dir, "generated")
-    for end in (".png", ".npy"):
-        if os.path.exists(path + end):  # an earlier one is kept, under a name of its own
-            os.rename(path + end, f"{path}-{os.stat(path + end).st_mtime_ns}{end}")
-    save_grid(path + ".png", digits)
-    with whole_file(path + ".npy") as file:
-        np.save(file, digits.reshape(-1, 28, 28))
-    print(f"{len(digits)} digits: {path}.png, {path}.npy")
-    return 0
+    import_tensorflow()
+    gan, npy = GAN(flags), Path(flags.output_dir, "generated.npy")
+    if not gan.saver.last_checkpoints:
+        fail(f"--output_dir {flags.output_dir}: no checkpoint there, which --sample needs")
+    digits = gan.digits(flags.sample, flags.seed)
+    np.save(npy, digits.reshape(-1, 28, 28))
+    save_grid(npy.with_suffix(".png"), digits)
+    print(f"{len(digits)} digits: {npy}, {npy.with_suffix('.png')}")
 
 
 # ---------------------------------------------------------------------------------- command line
 
 FLAGS = (  # name, default, least, most, meaning
     ("sample", 0, 0, 100_000, "no training: draw so many digits of the run in --output_dir"),
-    ("max_steps", 100_000, 1, 10**9, "training steps"),
-    ("batch_size", 64, 1, MOST_IMAGES, "images, or z, in a minibatch"),
-    ("d_step", 1, 0, 100, "updates of D in a training step"),
-    ("g_step", 1, 0, 100, "updates of G in a training step"),
+    ("max_steps", 75_000, 1, 10**9, "training steps"),
+    ("batch_size", 128, 1, 10**6, "images, or z, in a minibatch"),
+    ("d_step", 1, 1, 100, "updates of D in a training step"),
+    ("g_step", 1, 1, 100, "updates of G in a training step"),
     ("d_learning_rate", 1e-3, 0.0, 10.0, "Adam's learning rate for D"),
     ("g_learning_rate", 8e-3, 0.0, 10.0, "Adam's learning rate for G"),
-    ("lr_half_life", 25_000, 0, 10**9, "steps in which both halve; 0: never"),
-    ("beta1", 0.5, 0.0, 0.999, "Adam's memory for gradients"),
+    ("lr_half_life", 20_000, 0, 10**9, "steps in which both halve; 0: never"),
+    ("beta1", 0.0, 0.0, 0.999, "Adam's memory for gradients"),
     ("beta2", 0.99, 0.0, 0.99999, "Adam's memory for their squares"),
-    ("dropout", 0.35, 0.0, 0.99, "share of D's hidden units that an update leaves out"),
+    ("dropout", 0.5, 0.0, 0.99, "share of D's hidden units that an update leaves out"),
     ("ema_decay", 0.9999, 0.0, 0.999999, "memory of the average of G's weights"),
     ("seed", 0, 0, 2**31 - 2, "another seed, another run; for --sample: other digits"),
-    ("summary_steps", 5000, 1, 10**9, "steps between summaries"),
+    ("summary_steps", 100, 1, 10**9, "steps between two points of the curves"),
 )
-# what may change when a run goes on, for it does not change the run's numbers
-OBSERVING = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
+MAY_CHANGE = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
 
 
 def parse_flags(argv):
-    """Flags from argv; what it does not name has its default. Raises: BadInput."""
-
-    def fail(message):
-        raise BadInput(message)
-
-    layout = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser("gan_mnist.py", allow_abbrev=False, formatter_class=layout)
+    """Flags from argv, then from the run in --output_dir; a wrong one ends the script."""
+    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.description, parser.error = __doc__.split("\n")[0], fail
-    data_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "MNIST_data")
-    parser.add_argument("--input_data_dir", default=data_dir, help="the IDX files, .gz or not")
-    output_dir = datetime.now().strftime("outputs/%Y%m%d-%H%M%S-%f")
-    what = "folder of this run; an earlier run there goes on"
-    parser.add_argument("--output_dir", default=output_dir, help=what)
+    folder = Path(__file__).resolve().with_name("MNIST_data")
+    parser.add_argument("--input_data_dir", default=folder, type=Path, help="the IDX files")
+    folder = time.strftime("outputs/%m%d-%H%M%S") + f"{time.time() % 1:.3f}"[1:]
+    parser.add_argument("--output_dir", default=folder, help="this run; one that is there goes on")
     kinds = ("non_saturating", "minimax")
     parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help="G's loss")
     for name, default, _, _, meaning in FLAGS:
         parser.add_argument("--" + name, type=type(default), default=default, help=meaning)
-    flags, unknown = parser.parse_known_args(argv)
-    for name, value in vars(flags).items():
-        if value == []:  # what --name=-- gives before Python 3.13
-            fail(f"--{name}: -- is not a value")
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], ["--" + name for name in vars(flags)], 1, 0)
-        fail(f"{unknown[0]}: no such flag; is {near[0]} meant?")
+    file = Path(parser.parse_args(argv).output_dir, "flags.json")
+    saved = json.loads(file.read_text()) if file.exists() else {}
+    parser.set_defaults(**saved)
+    flags = parser.parse_args(argv)
     for name, _, least, most, _ in FLAGS:
         if not least <= vars(flags)[name] <= most:
             fail(f"--{name} {vars(flags)[name]}: it must be from {least} to {most}")
-    if not flags.d_step + flags.g_step:
-        fail("--d_step and --g_step are both 0; one at least must learn")
-    odd = set(flags.output_dir) & set("*?[]\\") or "://" in flags.output_dir
-    if odd or not flags.output_dir or not flags.output_dir.isprintable():  # TensorFlow's patterns
-        what = "it is empty, not printable, or holds :// or one of * ? [ ] \\"
-        fail(f"--output_dir {flags.output_dir!r}: {what}")
+    for name in set(saved) - MAY_CHANGE:
+        if vars(flags)[name] != saved[name] and not flags.sample:
+            fail(f"--{name} {vars(flags)[name]}: the run in {flags.output_dir} has {saved[name]}")
     return flags
 
 
-def resume_flags(argv, folder):
-    """Flags of the run in the folder, and its data. Raises: BadInput if argv would change it."""
-    try:
-        with open(os.path.join(folder, "flags.json")) as file:
-            saved = json.load(file)
-        digests = saved.pop("data")
-        earlier = [f"--{name}={value}" for name, value in saved.items()]
-        saved = vars(parse_flags(earlier))
-    except Exception as error:  # whatever else the file may hold
-        raise BadInput(f"--output_dir {folder}: flags.json is not of this script") from error
-    flags = parse_flags(earlier + argv)
-    differ = [
-        f"--{name} {value}, not {vars(flags)[name]}"
-        for name, value in saved.items()
-        if value != vars(flags)[name] and name not in OBSERVING and not flags.sample
-    ]
-    if differ:
-        raise BadInput(f"--output_dir {folder}: the run there has {', '.join(differ)}")
-    return flags, digests
-
-
-def claim(flags, new):
-    """Makes the run's folder and keeps other processes out of it while this one lives.
-
-    new: the SHA-256 of the data if the run is to begin, else None. Raises: BadInput.
-    """
-    folder = flags.output_dir
-    try:
-        os.makedirs(folder, exist_ok=True)
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError("it is read-only")
-        if not flags.sample:
-            fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if new:
-            if set(os.listdir(folder)) - {"flags.json.part"}:
-                raise BadInput(f"--output_dir {folder}: neither empty nor a run of this script")
-            data_dir = os.path.abspath(flags.input_data_dir)
-            saved = {**vars(flags), "input_data_dir": data_dir, "data": new}
-            with whole_file(os.path.join(folder, "flags.json")) as file:
-                file.write(json.dumps(saved, indent=2).encode())
-    except BlockingIOError as error:
-        raise BadInput(f"--output_dir {folder}: another process trains there") from error
-    except OSError as error:
-        raise BadInput(f"--output_dir {folder}: cannot be written, {error}") from error
-
-
-def start(argv):
-    """Does what the flags ask for. Returns: the exit status. Raises: BadInput, other faults."""
-    flags, digests, data = parse_flags(argv), None, None
-    folder = flags.output_dir
-    if os.path.exists(os.path.join(folder, "flags.json")):
-        flags, digests = resume_flags(argv, folder)
-    if not flags.sample:
-        data = load_data(flags.input_data_dir)
-        if digests not in (None, data[3]):
-            raise BadInput(f"--input_data_dir {flags.input_data_dir}: not the images of the run")
-        if len(data[0]) < flags.batch_size:
-            raise BadInput(f"--batch_size {flags.batch_size}: there are only {len(data[0])} images")
-    elif not (digests and checkpoints(folder)):
-        raise BadInput(f"--output_dir {folder}: no checkpoint there; --sample needs a run's folder")
-    claim(flags, new=None if digests else data[3])
-    import_tensorflow()
-    try:
-        return sample(flags) if flags.sample else train(flags, data)
-    except tf.errors.OpError as error:  # its message goes on for pages
-        what = str(error).split("\n")[0][:200]
-        raise RuntimeError(f"{what}; is {folder} there, with room?") from error
-
-
 def main(argv=None):
-    """Runs the command line. Returns: 0 done, 1 fault, 2 bad input, 130 Ctrl-C, 143 SIGTERM."""
+    """Runs the command line. Exit status: 0 done, 1 fault, 2 bad input, 130 Ctrl-C."""
     try:
-        return start(sys.argv[1:] if argv is None else argv)
+        flags = parse_flags(argv)
+        sample(flags) if flags.sample else train(flags)
     except KeyboardInterrupt:
-        return 130
-    except (BadInput, ImportError, MemoryError, OSError, RuntimeError) as error:
-        print("gan_mnist.py: error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
+        print("\nStopped; with --output_dir and the run's folder it goes on")
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001, one line for all, and no traceback
+        fail(f"{type(error).__name__}: {error}", 1 if "tensorflow" in sys.modules else 2)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,100 @@
+"""Long checks of what a run promises.
+
+python tests/experiments/soak.py kills    kill -9 and go on, again and again, then compare
+python tests/experiments/soak.py steps    memory and speed over a long run of small steps
+"""
+
+import argparse
+import itertools
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import gan_mnist
+
+# the script with a clock that is a hundred times too fast, so that it saves its state often
+HASTY = f"""import sys, time; sys.path.insert(0, {sys.path[0]!r}); import gan_mnist
+clock = time.monotonic; time.monotonic = lambda: 100 * clock(); gan_mnist.main()"""
+
+
+def start(folder, max_steps, *python):
+    """A process of the script, with small minibatches."""
+    flags = ["--output_dir", folder, "--max_steps", str(max_steps), "--batch_size", "16"]
+    return subprocess.Popen([sys.executable, *python, *flags], stdout=subprocess.DEVNULL)
+
+
+def read_events(folder):
+    """What TensorBoard shows of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder), {"scalars": 0, "images": 0}).Reload()
+
+
+def outcome(folder):
+    """All that kills must not change: {name: bytes of a variable or picture, or points}."""
+    reader, events = gan_mnist.tf.train.load_checkpoint(str(folder)), read_events(folder)
+    names = reader.get_variable_to_shape_map()
+    found = {name: reader.get_tensor(name).tobytes() for name in names}
+    for tag in set(events.Tags()["scalars"]) - {"speed/steps_per_second"}:
+        found[tag] = [(point.step, point.value) for point in events.Scalars(tag)]
+    found["shown"] = [(one.step, one.encoded_image_string) for one in events.Images("samples")]
+    for path in (*folder.glob("samples/*"), folder / "samples.gif", folder / "losses.png"):
+        found[path.name] = path.read_bytes()
+    return found
+
+
+def kills(folder, max_steps, times):
+    """Compares a run that was never stopped with one that was killed at random moments."""
+    whole, killed = folder / "whole", folder / "killed"
+    assert start(whole, max_steps, "-c", HASTY).wait() == 0
+    for count in range(times + 1):
+        process = start(killed, max_steps, "-c", HASTY)
+        try:  # some kills come while the run is starting
+            process.wait(random.uniform(0, 10) if count < times else None)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    gan_mnist.import_tensorflow()
+    ours, theirs = outcome(whole), outcome(killed)
+    different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    print(f"{len(ours)} variables, curves and pictures after {count} kills; different:", different)
+
+
+def steps(folder, max_steps):
+    """Prints memory and speed in each tenth of a run."""
+    process, memory = start(folder, max_steps, gan_mnist.__file__), []
+    while process.poll() is None:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        memory.append((time.time(), pages * resource.getpagesize() / 1e6))
+        time.sleep(0.2)
+    gan_mnist.import_tensorflow()
+    points = read_events(folder).Scalars("losses/D_loss")
+    tenths = points[:: len(points) // 10]
+    for first, last in itertools.pairwise(tenths):
+        speed = (last.step - first.step) / (last.wall_time - first.wall_time)
+        resident = max(mb for then, mb in memory if first.wall_time <= then <= last.wall_time)
+        print(f"steps {first.step:7} on: {speed:6.0f} steps/s, {resident:6.1f} MB at most")
+
+
+def main():
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["kills", "steps"])
+    parser.add_argument("--max_steps", type=int, default=200_000)
+    parser.add_argument("--times", type=int, default=60, help="kills, one in 3,000 steps or so")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if args.what == "kills":
+            kills(Path(folder), args.max_steps, args.times)
+        else:
+            steps(Path(folder), args.max_steps)
+
+
+if __name__ == "__main__":
+    main()
