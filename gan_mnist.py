@@ -1,7 +1,7 @@
 """The original GAN (Goodfellow et al. 2014, arXiv:1406.2661) on MNIST, in TensorFlow 1.x style.
 
 A generator G turns noise z into digits, a discriminator D tells them from real digits x, and both
-learn by playing against each other for the value function (equation 1 of the paper):
+learn by playing against each other (GAN.play: read it first) for the value function, equation 1:
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 """
@@ -24,8 +24,8 @@ from PIL import Image
 def import_tensorflow():
     """Imports TensorFlow as tf; late, for it takes seconds, and --help should not wait for them."""
     global tf
-    sys.stderr = os.fdopen(os.dup(2), "w", 1)  # Python's own, for C++ is silenced here
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = os.fdopen(os.dup(2), "w", 1)  # Python writes its errors here from now on
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # and TensorFlow's C++ writes nowhere
     logging.disable(logging.WARNING)
     import tensorflow.compat.v1 as tf
 
@@ -36,7 +36,7 @@ def import_tensorflow():
 
 def fail(message, status=2):
     """Ends the script with one line; status 2: the user can mend it, 1: a fault on the way."""
-    print("gan_mnist.py: error:", " ".join(str(message).split())[:500], file=sys.stderr)
+    print("gan_mnist.py: error:", *str(message).split("Original stack")[0].split(), file=sys.stderr)
     sys.exit(status)
 
 
@@ -54,29 +54,30 @@ MNIST = {  # file: SHA-256 of its download
 def download(folder):
     """Fetches MNIST's two files into the folder, both whole or neither; ends the script if not."""
     if not folder.is_dir():
-        fail(f"--input_data_dir {folder}: no such folder; make it, and MNIST is downloaded there")
+        fail(f"--input_data_dir {folder}: no such folder; an empty one gets MNIST by download")
     try:
         files = {}
         for name, digest in MNIST.items():
             with urllib.request.urlopen(f"{MNIST_URL}{name}.gz", timeout=30) as answer:
-                files[folder / f"{name}.gz"] = content = answer.read()
-            if hashlib.sha256(content).hexdigest() != digest:
+                files[name] = answer.read()
+            if hashlib.sha256(files[name]).hexdigest() != digest:
                 raise ValueError(f"{name}.gz came with a wrong checksum")
-        for path, content in files.items():
-            path.write_bytes(content)
+        for name, content in files.items():
+            (folder / f"{name}.part").write_bytes(content)
+            (folder / f"{name}.part").replace(folder / f"{name}.gz")
     except Exception as error:  # noqa: BLE001, urllib raises classes of all kinds
         fail(f"--input_data_dir {folder}: put {'.gz and '.join(MNIST)}.gz there; {error}")
 
 
 def read_idx(path):
-    """An IDX file of 28x28 images, perhaps gzipped: uint8 [n, 784]; another one ends the script."""
+    """The images of an IDX file, .gz or unpacked: uint8 [n, 784]; else the script ends."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         images = np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS)
         if np.frombuffer(content[:16], ">u4").tolist() != [2051, len(images), 28, 28]:
             raise ValueError("not an IDX file of 28x28 images")
     except Exception as error:  # noqa: BLE001, gzip, zlib and NumPy each have classes of their own
-        fail(f"{path}: missing or damaged, {error}")
+        fail(f"{path}: missing or damaged: {error}")
     return images
 
 
@@ -91,24 +92,24 @@ def load_data(folder):
 
 
 def draw_chunk(flags, images, number):
-    """All that chance decides in a chunk of steps, from the seed and the chunk's number alone.
+    """All that chance decides in CHUNK steps, from the seed and the chunk's number alone.
 
-    Returns: x, uint8 [step, d_step, batch, 784]; z, float32 in [-1, 1), [step, d_step + g_step,
-    batch, 100]; keep, D's hidden units in each call, bool [step, 2 d_step + g_step, batch, 128].
+    Returns: x, uint8 [CHUNK, d_step, batch, 784]; z, float32 in [-1, 1), [CHUNK, d_step + g_step,
+    batch, 100]; keep, bool [CHUNK, 2 d_step + g_step, batch, 128], D's units that dropout leaves.
     """
     rng = np.random.Generator(np.random.SFC64([flags.seed, number]))
-    D, G, batch = flags.d_step, flags.g_step, flags.batch_size
-    x = images[rng.integers(len(images), size=[CHUNK, D, batch])]
-    z = 2 * rng.random([CHUNK, D + G, batch, Z_SIZE], np.float32) - 1
-    chance = rng.integers(256, size=[CHUNK, 2 * D + G, batch, HIDDEN], dtype=np.uint8)  # is fast
-    return x, z, chance >= 256 * flags.dropout
+    d, g, batch = flags.d_step, flags.g_step, flags.batch_size
+    x = images[rng.integers(len(images), size=[CHUNK, d, batch])]
+    z = 2 * rng.random([CHUNK, d + g, batch, Z_SIZE], np.float32) - 1
+    chance = rng.integers(256, size=[CHUNK, 2 * d + g, batch, HIDDEN], dtype=np.uint8)
+    return x, z, chance >= 256 * flags.dropout  # bytes are drawn faster than floats
 
 
 # -------------------------------------------------------------------------------------- networks
 
 
 def layer(inputs, units, scope, activation):
-    """Fully connected: activation(inputs W + b); another call with the scope shares W and b."""
+    """Fully connected: activation(inputs W + b); a second call with the same scope reuses W, b."""
     normal, constant = tf.truncated_normal_initializer(stddev=0.1), tf.constant_initializer(0.1)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         W = tf.get_variable(scope[0] + "_weight", [inputs.shape[-1], units], initializer=normal)
@@ -122,10 +123,10 @@ def generator(z):
 
 
 def discriminator(x, keep=None, dropout=0.0):
-    """The logit [batch, 1] of D(x) for images [batch, 784]; keep: hidden units dropout leaves."""
+    """The logit [batch, 1] of D(x), images x [batch, 784] in [0, 1]; keep: see draw_chunk."""
     hidden = layer(x, HIDDEN, "D_nn1", tf.tanh)
     if keep is not None:
-        hidden *= tf.cast(keep, tf.float32) / (1 - dropout)
+        hidden *= tf.cast(keep, tf.float32) / (1 - dropout)  # the mean stays as it was
     return layer(hidden, 1, "D_nn2", tf.identity)
 
 
@@ -133,71 +134,31 @@ def discriminator(x, keep=None, dropout=0.0):
 
 
 def cross_entropy(logit, label):
-    """Minibatch mean of -log D (label 1) or -log(1 - D) (label 0), in nats, for any logit."""
+    """Minibatch mean of -log D (label 1) or -log(1 - D) (label 0); from logits, so no log(0)."""
     labels = tf.fill(tf.shape(logit), label)
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logit))
 
 
 def discriminator_loss(logit_real, logit_fake):
-    """D_loss = -V(D, G) of equation 1; 2 log 2 if D can only guess."""
+    """D_loss = -V(D, G) of equation 1; 2 log 2 = 1.386 if D can only guess."""
     return cross_entropy(logit_real, 1.0) + cross_entropy(logit_fake, 0.0)
 
 
 def generator_loss(logit_fake, kind):
-    """G_loss: "minimax" E[log(1 - D(G(z)))], or -E[log D(G(z))], which teaches more (section 3)."""
+    """G_loss: minimax E[log(1 - D(G(z)))]; else -E[log D(G(z))], steeper if D wins (section 3)."""
     return -cross_entropy(logit_fake, 0.0) if kind == "minimax" else cross_entropy(logit_fake, 1.0)
 
 
-# --------------------------------------------------------------------------------------- updates
+# -------------------------------------------------------------------------------------- the game
 
 
 class GAN:
     """The two players as a TensorFlow graph, and the game between them."""
 
-    def __init__(self, flags):
-        """Builds the algorithm for a minibatch; goes on from the run's checkpoint if it has one."""
-        self.flags, self.step = flags, tf.train.get_or_create_global_step()
-        tf.set_random_seed(flags.seed)
-        self.x = tf.placeholder(tf.float32, [None, PIXELS], name="input")
-        self.z = tf.placeholder(tf.float32, [None, Z_SIZE], name="Z")
-        logit_real = discriminator(self.x)
-        logit_fake = discriminator(generator(self.z))
-        with tf.name_scope("D_loss"):
-            D_loss = discriminator_loss(logit_real, logit_fake)
-        with tf.name_scope("G_loss"):
-            G_loss = generator_loss(logit_fake, flags.g_loss)
-        self.theta_D, self.theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
-        self.D_solver = self.adam(flags.d_learning_rate, "D_Adam")
-        self.G_solver = self.adam(flags.g_learning_rate, "G_Adam")
-        # these two are drawn by TensorBoard; play makes the same updates, with dropout
-        self.D_solver.minimize(D_loss, var_list=self.theta_D)
-        self.G_solver.minimize(G_loss, var_list=self.theta_G)
-        self.drawing = tf.get_default_graph().as_graph_def()
-        self.charts = {"losses/D_loss": D_loss, "losses/G_loss": G_loss}
-        for name, logit in (("D_real", logit_real), ("D_fake", logit_fake)):
-            self.charts["probabilities/" + name] = tf.sigmoid(logit)
-        self.average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.step)
-        self.average.apply(self.theta_G)
-        mean = self.average.average
-        with tf.variable_scope("", custom_getter=lambda getter, *a, **k: mean(getter(*a, **k))):
-            self.G_average = generator(self.z)  # draws better digits than theta_G itself
-        self.session, self.saver = tf.Session(), tf.train.Saver(save_relative_paths=True)
-        self.session.run(tf.global_variables_initializer())
-        kept = tf.train.get_checkpoint_state(flags.output_dir)
-        if kept:
-            self.saver.restore(self.session, kept.model_checkpoint_path)
-            self.saver.recover_last_checkpoints(kept.all_model_checkpoint_paths)
-
-    def adam(self, rate, name):
-        """Adam with a learning rate that halves every --lr_half_life steps; 0 stands for never."""
-        half_life = self.flags.lr_half_life or np.inf
-        decayed = lambda: tf.train.exponential_decay(rate, self.step, half_life, 0.5)
-        return tf.train.AdamOptimizer(decayed, self.flags.beta1, self.flags.beta2, name=name)
-
     def play(self, first, last, *chunk):
         """THE GAME (algorithm 1): steps first to last - 1 of a chunk. Returns: the last losses."""
         i, dropout, D_loss, G_loss = first, self.flags.dropout, 0.0, 0.0
-        while i < last and tf.is_finite(D_loss + G_loss):
+        while i < last and tf.is_finite(D_loss + G_loss):  # tf.function: a loop in the graph
             x, z, keep = [iter(tf.unstack(tf.gather(draws, i))) for draws in chunk]
             for _ in range(self.flags.d_step):
                 images = tf.cast(next(x), tf.float32) / 255
@@ -215,16 +176,56 @@ class GAN:
             i += 1
         return D_loss, G_loss
 
-    def compile(self, chunk):
-        """Compiles play by XLA; where XLA does not run, TensorFlow plays the game as it is."""
-        moves = (np.int32(0), np.int32(0), *chunk)
-        self.moves = [tf.placeholder(move.dtype, move.shape) for move in moves]
-        self.losses = tf.xla.experimental.compile(tf.function(self.play), self.moves)
+    def __init__(self, flags):
+        """Makes all variables, and a graph to look at; restores the run's checkpoint if any."""
+        self.flags, self.step = flags, tf.train.get_or_create_global_step()
+        tf.set_random_seed(flags.seed)
+        self.x = tf.placeholder(tf.float32, [None, PIXELS], name="input")
+        self.z = tf.placeholder(tf.float32, [None, Z_SIZE], name="Z")
+        logit_real, logit_fake = discriminator(self.x), discriminator(generator(self.z))
+        with tf.name_scope("D_loss"):
+            D_loss = discriminator_loss(logit_real, logit_fake)
+        with tf.name_scope("G_loss"):
+            G_loss = generator_loss(logit_fake, flags.g_loss)
+        self.theta_D, self.theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
+        self.D_solver = self.adam(flags.d_learning_rate, "D_Adam")
+        self.G_solver = self.adam(flags.g_learning_rate, "G_Adam")
+        # never run: they make Adam's variables, which play cannot, and TensorBoard draws them
+        self.D_solver.minimize(D_loss, var_list=self.theta_D)
+        self.G_solver.minimize(G_loss, var_list=self.theta_G)
+        self.drawing = tf.get_default_graph().as_graph_def()
+        self.charts = {"losses/D_loss": D_loss, "losses/G_loss": G_loss}
+        self.charts["probabilities/D_real"] = tf.sigmoid(logit_real)
+        self.charts["probabilities/D_fake"] = tf.sigmoid(logit_fake)
+        self.average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.step)
+        self.average.apply(self.theta_G)  # makes the averages, likewise
+        averaged = lambda getter, **k: self.average.average(getter(**k))  # for get_variable
+        with tf.variable_scope("", custom_getter=averaged):
+            self.G_average = generator(self.z)  # draws better digits than theta_G itself
+        self.session, self.saver = tf.Session(), tf.train.Saver(save_relative_paths=True)
+        self.session.run(tf.global_variables_initializer())
+        kept = tf.train.get_checkpoint_state(flags.output_dir)
+        if kept:
+            self.saver.restore(self.session, kept.model_checkpoint_path)
+            self.saver.recover_last_checkpoints(kept.all_model_checkpoint_paths)
+
+    def adam(self, rate, name):
+        """Adam with a learning rate that halves every --lr_half_life steps; 0 stands for never."""
+        half_life = self.flags.lr_half_life or np.inf
+        decayed = lambda: tf.train.exponential_decay(rate, self.step, half_life, 0.5)
+        return tf.train.AdamOptimizer(decayed, self.flags.beta1, self.flags.beta2, name=name)
+
+    def compile(self, *chunk):
+        """Makes play_compiled(first, last, *chunk), the same by XLA; without XLA it is slower."""
+        arguments, game = (np.int32(0), np.int32(0), *chunk), tf.function(self.play)
+        inputs = [tf.placeholder(a.dtype, a.shape) for a in arguments]
         try:
-            self.session.run(self.losses, dict(zip(self.moves, moves)))  # no steps: it compiles
-        except tf.errors.OpError:
-            self.losses = tf.function(self.play)(*self.moves)
-            print("XLA cannot compile the game on this machine, so training is slower")
+            losses = tf.xla.experimental.compile(game, inputs)
+            self.session.run(losses, dict(zip(inputs, arguments)))  # no steps: it compiles
+        except Exception as error:  # noqa: BLE001, the class depends on the platform
+            losses = game(*inputs)
+            print("No XLA, so training is slower:", str(error).split("\n")[0][:200])
+        self.play_compiled = self.session.make_callable(losses, inputs)
 
     def digits(self, n, seed):
         """n digits of the averaged G, the same for the same seed: uint8 [n, 784]."""
@@ -236,17 +237,17 @@ class GAN:
 
 
 def parzen_log_likelihood(samples, validation, test):
-    """Mean log-likelihood of test in nats, its standard error, sigma: by Gaussian windows on the
-    samples, as wide as suits validation best (section 5). All uint8 [n, 784], taken as 0 to 1."""
+    """Mean log-likelihood of test in nats, its standard error, sigma: by a Gaussian of width
+    sigma on each sample, the sigma best for validation (section 5). All uint8 [n, 784]."""
     samples = np.float32(samples) / 255
+    norms = (samples**2).sum(1)
 
-    def log_densities(images, sigma):
+    def log_densities(images, sigma):  # the nearest sample is factored out: no exp underflows
         images = np.float32(images) / 255
-        squares = (images**2).sum(1)[:, None] + (samples**2).sum(1) - 2 * images @ samples.T
+        squares = (images**2).sum(1)[:, None] + norms - 2 * images @ samples.T
         nearest = squares.min(1)
-        windows = np.exp((nearest[:, None] - squares) / np.float32(2 * sigma**2)).mean(1)
-        norm = PIXELS / 2 * np.log(2 * np.pi * sigma**2)
-        return np.log(windows) - nearest / (2 * sigma**2) - norm
+        mean = np.exp((nearest[:, None] - squares) / np.float32(2 * sigma**2)).mean(1)
+        return np.log(mean) - nearest / (2 * sigma**2) - PIXELS / 2 * np.log(2 * np.pi * sigma**2)
 
     sigma = max(np.geomspace(0.1, 0.5, 25), key=lambda s: log_densities(validation, s).mean())
     scores = np.concatenate([log_densities(block, sigma) for block in np.array_split(test, 20)])
@@ -254,11 +255,10 @@ def parzen_log_likelihood(samples, validation, test):
 
 
 def save_grid(path, digits):
-    """Writes the digits, uint8 [n, 784], as one PNG, about square and twice enlarged."""
-    columns = int(np.ceil(np.sqrt(len(digits))))
-    rows = -(-len(digits) // columns)
-    grid = np.pad(digits, [(0, rows * columns - len(digits)), (0, 0)], "constant")
-    grid = grid.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
+    """Writes the digits, uint8 [n, 784], as one square PNG, twice enlarged."""
+    side = int(np.ceil(np.sqrt(len(digits))))
+    grid = np.pad(digits, [(0, side**2 - len(digits)), (0, 0)], "constant")
+    grid = grid.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, side * 28)
     Image.fromarray(grid.repeat(2, 0).repeat(2, 1)).save(path)
 
 
@@ -275,8 +275,8 @@ def save_curves(path, tags):
             means = [values[abs(steps - step) <= 0.1 * step].mean() for step in steps]
             axes.plot(steps, values, color, alpha=0.3)
             axes.plot(steps, means, color, label=tag)
-        axes.axhline(optimum, color="gray", ls="--", label="optimum")
-        axes.set_xscale("symlog", linthresh=1000)  # room for the first thousand steps and the end
+        axes.axhline(optimum, color="gray", ls="--", label=f"optimum of {pair[0]}")
+        axes.set_xscale("symlog", linthresh=min(1000, steps[-1] / 10 + 1))
         axes.legend()
     panels[1].set_xlabel("training step")
     figure.savefig(path, bbox_inches="tight")
@@ -286,7 +286,7 @@ def save_curves(path, tags):
 
 
 def watch(gan, flags, data, step):
-    """What is to be seen at this step: a tf.Summary with a point of the curves, or a picture."""
+    """A tf.Summary of what is due at this step: a point of the curves; a picture, with score."""
     (_, validation, test), summary = data, tf.Summary()
     if step % flags.summary_steps == 0:
         z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
@@ -297,14 +297,14 @@ def watch(gan, flags, data, step):
         png = Path(flags.output_dir, "samples", f"step_{step:07d}.png")
         save_grid(png, gan.digits(64, flags.seed))
         summary.value.add(tag="samples", image={"encoded_image_string": png.read_bytes()})
-        samples = gan.digits(2000, flags.seed + 1)  # few, for speed
-        score, *_ = parzen_log_likelihood(samples, validation[:100], test[:500])
-        summary.value.add(tag="score/parzen_log_likelihood", simple_value=score)
+        samples = gan.digits(10_000, flags.seed + 1)
+        score = parzen_log_likelihood(samples, validation[:20], test[:200])  # an estimate
+        summary.value.add(tag="score/parzen_log_likelihood", simple_value=score[0])
     return summary
 
 
 def finish(gan, flags, data):
-    """Draws the curves and the animation, scores the samples, says where everything is."""
+    """Draws the curves and the animation, scores the samples, says where the pictures are."""
     (_, validation, test), folder = data, Path(flags.output_dir)
     save_curves(folder / "losses.png", list(gan.charts))
     pngs = sorted(folder.glob("samples/step_*.png"))
@@ -318,16 +318,16 @@ def finish(gan, flags, data):
 
 
 def train(flags):
-    """Plays the game to its end; shows and keeps it on the way."""
-    data = load_data(flags.input_data_dir)
+    """Plays the game up to --max_steps, with points, pictures and checkpoints on the way."""
+    data = load_data(Path(flags.input_data_dir))
     part = Path(flags.output_dir, "flags.part")
     part.with_name("samples").mkdir(parents=True, exist_ok=True)
     part.write_text(json.dumps(vars(flags), indent=2, default=str))
     part.replace(part.with_suffix(".json"))
-    print(f"Run: {flags.output_dir}")
+    print(f"Run: {flags.output_dir} (if stopped, --output_dir {flags.output_dir} goes on)")
     import_tensorflow()
     gan, in_place = GAN(flags), sys.stdout.isatty()
-    gan.compile(draw_chunk(flags, data[0], 0))
+    gan.compile(*draw_chunk(flags, data[0], 0))
     step = first_step = int(gan.session.run(gan.step))
     writer = tf.summary.FileWriter(flags.output_dir, flush_secs=10)
     # TensorBoard drops what a killed process has shown after its last checkpoint
@@ -337,25 +337,25 @@ def train(flags):
         text = "".join(f"    --{name} {value}\n" for name, value in vars(flags).items())
         writer.add_summary(gan.session.run(tf.summary.text("flags", tf.constant(text))))
     writer.add_summary(watch(gan, flags, data, step), step)
-    start = saved = time.monotonic()
+    start = saved = time.perf_counter()
 
     while step < flags.max_steps:
         number, first = divmod(step, CHUNK)
-        stop = min(flags.max_steps, *(step - step % k + k for k in (CHUNK, flags.summary_steps)))
-        moves = first, first + stop - step, *draw_chunk(flags, data[0], number)
-        D_loss, G_loss = gan.session.run(gan.losses, dict(zip(gan.moves, moves)))
+        to_point = flags.summary_steps - step % flags.summary_steps
+        last = min(CHUNK, first + to_point, first + flags.max_steps - step)
+        D_loss, G_loss = gan.play_compiled(first, last, *draw_chunk(flags, data[0], number))
         step = int(gan.session.run(gan.step))
         if not np.isfinite(D_loss + G_loss):
             fail(f"a loss is not finite at step {step}; smaller learning rates may help", 1)
 
-        summary, now = watch(gan, flags, data, step), time.monotonic()
+        summary, now = watch(gan, flags, data, step), time.perf_counter()
         rate = (step - first_step) / (now - start)
         if step % flags.summary_steps == 0:
             summary.value.add(tag="speed/steps_per_second", simple_value=rate)
         writer.add_summary(summary, step)
         if step == flags.max_steps or now > saved + 20:
             writer.flush()
-            path = f"{flags.output_dir}/model.ckpt"
+            path = os.path.join(flags.output_dir, "model.ckpt")
             gan.saver.save(gan.session, path, step, write_meta_graph=False)
             saved = now
         if step == flags.max_steps or step % (100 if in_place else 5000) == 0:
@@ -381,19 +381,19 @@ def sample(flags):
 # ---------------------------------------------------------------------------------- command line
 
 FLAGS = (  # name, default, least, most, meaning
-    ("sample", 0, 0, 100_000, "no training: draw so many digits of the run in --output_dir"),
+    ("sample", 0, 0, 100_000, "no training: draw this many digits with the run in --output_dir"),
     ("max_steps", 75_000, 1, 10**9, "training steps"),
     ("batch_size", 128, 1, 10**6, "images, or z, in a minibatch"),
     ("d_step", 1, 1, 100, "updates of D in a training step"),
     ("g_step", 1, 1, 100, "updates of G in a training step"),
     ("d_learning_rate", 1e-3, 0.0, 10.0, "Adam's learning rate for D"),
     ("g_learning_rate", 8e-3, 0.0, 10.0, "Adam's learning rate for G"),
-    ("lr_half_life", 20_000, 0, 10**9, "steps in which both halve; 0: never"),
-    ("beta1", 0.0, 0.0, 0.999, "Adam's memory for gradients"),
-    ("beta2", 0.99, 0.0, 0.99999, "Adam's memory for their squares"),
-    ("dropout", 0.5, 0.0, 0.99, "share of D's hidden units that an update leaves out"),
-    ("ema_decay", 0.9999, 0.0, 0.999999, "memory of the average of G's weights"),
-    ("seed", 0, 0, 2**31 - 2, "another seed, another run; for --sample: other digits"),
+    ("lr_half_life", 20_000, 0, 10**9, "steps in which both learning rates halve; 0: never"),
+    ("beta1", 0.0, 0.0, 0.999, "Adam's decay of its mean gradient"),
+    ("beta2", 0.99, 0.0, 0.99999, "Adam's decay of its mean squared gradient"),
+    ("dropout", 0.5, 0.0, 0.9, "share of D's hidden units left out at random"),
+    ("ema_decay", 0.9999, 0.0, 0.999999, "decay of the average of G's weights; 0: none"),
+    ("seed", 0, 0, 2**31 - 2, "of all that is random; with --sample, of the z"),
     ("summary_steps", 100, 1, 10**9, "steps between two points of the curves"),
 )
 MAY_CHANGE = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
@@ -404,8 +404,8 @@ def parse_flags(argv):
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.description, parser.error = __doc__.split("\n")[0], fail
     folder = Path(__file__).resolve().with_name("MNIST_data")
-    parser.add_argument("--input_data_dir", default=folder, type=Path, help="the IDX files")
-    folder = time.strftime("outputs/%m%d-%H%M%S") + f"{time.time() % 1:.3f}"[1:]
+    parser.add_argument("--input_data_dir", default=folder, type=os.path.abspath, help="IDX files")
+    folder = f"outputs/{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
     parser.add_argument("--output_dir", default=folder, help="this run; one that is there goes on")
     kinds = ("non_saturating", "minimax")
     parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help="G's loss")
@@ -418,9 +418,9 @@ def parse_flags(argv):
     for name, _, least, most, _ in FLAGS:
         if not least <= vars(flags)[name] <= most:
             fail(f"--{name} {vars(flags)[name]}: it must be from {least} to {most}")
-    for name in set(saved) - MAY_CHANGE:
-        if vars(flags)[name] != saved[name] and not flags.sample:
-            fail(f"--{name} {vars(flags)[name]}: the run in {flags.output_dir} has {saved[name]}")
+    changed = [n for n in saved if n not in MAY_CHANGE and saved[n] != vars(flags)[n]]
+    if changed and not flags.sample:
+        fail(f"the run in {flags.output_dir} has {', '.join(f'--{n} {saved[n]}' for n in changed)}")
     return flags
 
 
@@ -430,7 +430,7 @@ def main(argv=None):
         flags = parse_flags(argv)
         sample(flags) if flags.sample else train(flags)
     except KeyboardInterrupt:
-        print("\nStopped; with --output_dir and the run's folder it goes on")
+        print("\nStopped")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001, one line for all, and no traceback
         fail(f"{type(error).__name__}: {error}", 1 if "tensorflow" in sys.modules else 2)

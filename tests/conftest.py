@@ -61,8 +61,9 @@ CLOCK = f"""
 import itertools, sys, time, types
 sys.path.insert(0, {str(ROOT)!r})
 import gan_mnist
-now = itertools.count().__next__  # a second passes whenever the script looks at it
-gan_mnist.time = types.SimpleNamespace(monotonic=now, time=time.time, strftime=time.strftime)
+seconds = itertools.count()  # one passes whenever the script looks, which takes a little while
+now = lambda: time.sleep(0.003) or next(seconds)
+gan_mnist.time = types.SimpleNamespace(perf_counter=now, strftime=time.strftime)
 gan_mnist.main()
 """
 
@@ -70,11 +71,6 @@ gan_mnist.main()
 def options(**changes):
     """The setting as a command line, with changes and further flags."""
     return [f"--{name}={value}" for name, value in {**SETTING, **changes}.items()]
-
-
-def make_flags(**changes):
-    """The setting as the script's functions take it."""
-    return gan_mnist.parse_flags(options(**changes))
 
 
 def call(*argv, cwd):
@@ -135,7 +131,7 @@ def runs(workers, data, tmp_path_factory):
     for name, job in jobs.items():
         status, out, err = job.result()
         assert status == 0, err
-        folder = out.split("\n")[0].replace("Run: ", "")
+        folder = out.split()[1]  # Run: outputs/...
         finished[name] = Run(cwd / folder, out, err)
     return finished
 
@@ -188,7 +184,5 @@ def differing(a, b):
 
 def one_line(err, *parts):
     """Standard error is one line of the contract's form, and has the parts in it."""
-    assert err.startswith("gan_mnist.py: error: ") and err.count("\n") == 1, err
-    assert err.endswith("\n") and "Traceback" not in err
-    for part in parts:
-        assert str(part) in err, err
+    assert err.startswith("gan_mnist.py: error: ") and err.find("\n") == len(err) - 1, err
+    assert all(str(part) in err for part in parts), err

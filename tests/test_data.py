@@ -4,13 +4,12 @@ import functools
 import gzip
 import hashlib
 import http.server
-import os
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TEST, TRAIN, call, idx, make_flags, one_line, tree, unpacked
+from conftest import ROOT, TEST, TRAIN, call, idx, one_line, options, tree, unpacked
 
 import gan_mnist
 
@@ -82,7 +81,7 @@ def test_both_files_are_downloaded_into_an_empty_folder(site, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     train, validation, test = gan_mnist.load_data(Path("." if relative else str(tmp_path)))
     assert (len(train), len(validation), len(test)) == (22, 2, 24)
-    assert sorted(os.listdir(".")) == [TEST + ".gz", TRAIN + ".gz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [TEST + ".gz", TRAIN + ".gz"]
 
 
 @pytest.mark.parametrize("fault", ["missing", "wrong", "no server", "no folder"])
@@ -112,7 +111,7 @@ def test_half_of_another_data_set_is_refused_not_filled_up(site, tmp_path, there
 def draw(chunk=0, **changes):
     """A chunk's draws from 220 images: their numbers, noise, hidden units that dropout keeps."""
     images = np.repeat(np.arange(220, dtype=np.uint8)[:, None], 784, 1)
-    x, z, keep = gan_mnist.draw_chunk(make_flags(**changes), images, chunk)
+    x, z, keep = gan_mnist.draw_chunk(gan_mnist.parse_flags(options(**changes)), images, chunk)
     assert x.dtype == np.uint8 and x.shape[-1] == 784
     return x[..., 0], z, keep
 

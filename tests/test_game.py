@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import oracle
 import pytest
-from conftest import differing, make_flags, tf
+from conftest import differing, options, tf
 
 import gan_mnist
 
@@ -20,11 +20,11 @@ class Built:
     """A GAN with its game compiled for the first chunk, and its initial values."""
 
     def __init__(self, **changes):
-        self.flags = make_flags(**changes)
+        self.flags = gan_mnist.parse_flags(options(**changes))
         with tf.Graph().as_default():
             self.gan = gan_mnist.GAN(self.flags)
             self.chunk = gan_mnist.draw_chunk(self.flags, IMAGES, 0)
-            self.gan.compile(self.chunk)
+            self.gan.compile(*self.chunk)
             self.variables = {v.op.name: v for v in tf.global_variables()}
             self.trainable = {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
         self.start = self.values()
@@ -37,8 +37,7 @@ class Built:
             self.variables[name].load(value, self.gan.session)
 
     def play(self, first, last):
-        moves = (first, last, *self.chunk)
-        return self.gan.session.run(self.gan.losses, dict(zip(self.gan.moves, moves)))
+        return self.gan.play_compiled(first, last, *self.chunk)
 
 
 built = functools.lru_cache(None)(Built)  # compiles each game once
@@ -86,8 +85,8 @@ def test_losses_and_their_slopes_match_the_oracle_and_are_finite_however_sure_D_
         slopes = [tf.gradients(loss, logits[1])[0] for loss in losses]
         losses, slopes = session.run([losses, slopes])
     real, fake = np.float64(real), np.float64(fake)
-    expected = [oracle.discriminator_loss(real, fake)]
-    expected += [oracle.generator_loss(fake, kind) for kind in kinds]
+    G_losses = [oracle.generator_loss(fake, kind) for kind in kinds]
+    expected = [oracle.discriminator_loss(real, fake), *G_losses]
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     slope = oracle.sigmoid(fake) / 16
     np.testing.assert_allclose(slopes, [slope, slope - 1 / 16.0, -slope], rtol=1e-4, atol=1e-7)

@@ -2,10 +2,9 @@
 
     python tests/experiments/benchmark.py [--peers-python PATH]
 
-Each contender runs as a process of its own, and they take turns within a round, so that a ratio
-compares two measurements made under the same conditions. The time of a step leaves out start-up and
-compilation; that of gan_mnist.py includes curves, pictures and checkpoints. PyTorch and JAX
-(tests/experiments/requirements.txt) are optional and may belong to another interpreter.
+Contenders are processes that take turns within a round, so that a ratio compares two measurements
+made under the same conditions. Start-up and compilation are left out; curves, pictures and
+checkpoints of gan_mnist.py are not. PyTorch and JAX are optional: see requirements.txt here.
 """
 
 import argparse
@@ -22,13 +21,13 @@ from pathlib import Path
 import numpy as np  # TensorFlow only in a contender: a child's peak memory starts at its parent's
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 OURS, SCRIPT = "gan_mnist.py", [sys.executable, str(ROOT / "gan_mnist.py")]
 STEPS, PEER_STEPS = 10_000, 2000
 Z_SIZE, HIDDEN, PIXELS = 100, 128, 784
 D_RATE, G_RATE, BETA1, BETA2, DROPOUT, EMA = 1e-3, 8e-3, 0.5, 0.99, 0.35, 0.9999
-# G's first layer runs forward twice and backward once; its second forward twice and backward twice
-# (weights, input); D's first forward three times, backward three times; D's second is tiny
-FLOP = 2 * (3 * Z_SIZE * HIDDEN + (4 + 6) * HIDDEN * PIXELS)  # in a step, for each image of a batch
+# in a step, for an image: products with G_nn1 forward and backward, with G_nn2, with D_nn1
+FLOP = 2 * ((2 + 1) * Z_SIZE * HIDDEN + (2 + 2 + 3 + 3) * HIDDEN * PIXELS)
 
 
 def training_images():
@@ -38,19 +37,15 @@ def training_images():
 
 
 def timed(play):
-    """Milliseconds a step of play(steps), after a warm-up."""
+    """Milliseconds a training step, for a function that plays so many, after a warm-up."""
     play(200)
     start = time.perf_counter()
     play(PEER_STEPS)
     return (time.perf_counter() - start) / PEER_STEPS * 1e3
 
 
-# ------------------------------------ contenders: train with d_step and g_step 1, return ms a step
-
-
 def whole_script(batch):
-    """gan_mnist.py itself, timed by its event file: the second half of the run, where pictures are
-    as rare as in a long one."""
+    """gan_mnist.py itself, by its event file: the second half, with the pictures of a long run."""
     import gan_mnist
 
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +93,7 @@ def feed_dict_loop(batch):
 
 
 def pytorch(batch, compiled):
-    """PyTorch: modules and fused Adam; compiled: both updates through torch.compile."""
+    """PyTorch: modules and fused Adam; compiled: both losses through torch.compile."""
     import torch
     from torch import nn
     from torch.nn.functional import softplus
@@ -126,19 +121,16 @@ def pytorch(batch, compiled):
     def G_loss():
         return softplus(-D(G(noise()))).mean()
 
-    def update(loss, adam):
-        adam.zero_grad()
-        loss().backward()
-        adam.step()
-
-    update = torch.compile(update) if compiled else update
+    if compiled:  # their gradients, too; fused Adam is as fast outside
+        D_loss, G_loss = torch.compile(D_loss), torch.compile(G_loss)
 
     def play(steps):
         for _ in range(steps):
-            D.requires_grad_(True)
-            update(D_loss, D_adam)
-            D.requires_grad_(False)
-            update(G_loss, G_adam)
+            for loss, adam in ((D_loss, D_adam), (G_loss, G_adam)):
+                D.requires_grad_(loss is D_loss)
+                adam.zero_grad()
+                loss().backward()
+                adam.step()
             average.update_parameters(G)
 
     return timed(play)
@@ -168,11 +160,10 @@ def jax_jit(batch, length):
         x = images[jax.random.randint(keys[0], [batch], 0, len(images))] / jnp.float32(255)
         z = jax.random.uniform(keys[1], [2, batch, Z_SIZE], minval=-1, maxval=1)
         keep = jax.random.bernoulli(keys[2], 1 - DROPOUT, [3, batch, HIDDEN]) / (1 - DROPOUT)
-        gradient = jax.grad(D_loss)(theta_D, x, sigmoid(network(theta_G, z[0])), keep[:2])
-        update, D_state = D_adam.update(gradient, D_state)
+        fake = sigmoid(network(theta_G, z[0]))
+        update, D_state = D_adam.update(jax.grad(D_loss)(theta_D, x, fake, keep[:2]), D_state)
         theta_D = optax.apply_updates(theta_D, update)
-        gradient = jax.grad(G_loss)(theta_G, theta_D, z[1], keep[2])
-        update, G_state = G_adam.update(gradient, G_state)
+        update, G_state = G_adam.update(jax.grad(G_loss)(theta_G, theta_D, z[1], keep[2]), G_state)
         theta_G = optax.apply_updates(theta_G, update)
         average = optax.incremental_update(theta_G, average, 1 - EMA)
         return (theta_D, theta_G, D_state, G_state, average, key), None
@@ -187,15 +178,14 @@ def jax_jit(batch, length):
             state = scan(state, images)
         jax.block_until_ready(state)
 
-    def layer(key, *shape):
-        return 0.1 * jax.random.truncated_normal(key, -2, 2, shape), jnp.full(shape[1:], 0.1)
-
-    keys, images = jax.random.split(jax.random.key(0), 5), jnp.asarray(training_images())
-    theta_D = layer(keys[0], PIXELS, HIDDEN), layer(keys[1], HIDDEN, 1)
-    theta_G = layer(keys[2], Z_SIZE, HIDDEN), layer(keys[3], HIDDEN, PIXELS)
+    images, key = jnp.asarray(training_images()), jax.random.key(0)
+    normal = jax.nn.initializers.truncated_normal(0.1)
+    layer = lambda *shape: (normal(key, shape), jnp.full(shape[1:], 0.1))
+    theta_D = [layer(PIXELS, HIDDEN), layer(HIDDEN, 1)]
+    theta_G = [layer(Z_SIZE, HIDDEN), layer(HIDDEN, PIXELS)]
     D_adam, G_adam = optax.adam(D_RATE, BETA1, BETA2), optax.adam(G_RATE, BETA1, BETA2)
     average = jax.tree.map(jnp.copy, theta_G)
-    state = theta_D, theta_G, D_adam.init(theta_D), G_adam.init(theta_G), average, keys[4]
+    state = theta_D, theta_G, D_adam.init(theta_D), G_adam.init(theta_G), average, key
     return timed(play)
 
 
@@ -235,20 +225,18 @@ def print_table(batch, names, args):
     for _ in range(args.rounds):
         rates.append(sgemm())
         for name in list(results):
-            ours = name in (OURS, "feed_dict")
-            result = measure(name, batch, sys.executable if ours else args.peers_python)
+            peer = name not in (OURS, "feed_dict")
+            result = measure(name, batch, args.peers_python if peer else sys.executable)
             results[name].append(result) if result else results.pop(name)
     print(f"\nBatch {batch}: {FLOP * batch / 1e6:.0f} MFLOP a step", end=", ")
     print(f"SGEMM {np.median(rates):.0f} GFLOP/s; medians of {args.rounds} rounds\n")
     print("| contender | gan_mnist.py is faster by | ms a step | of SGEMM | peak MB |")
     print("|---|---|---|---|---|")
+    ours = np.array(results[OURS])[:, 0]
     for name, rounds in results.items():
         ms, peak = np.array(rounds).T
-        ratio = np.median(ms / np.array(results[OURS])[:, 0])
-        share = np.median(FLOP * batch / (ms * 1e6) / rates)
-        print(
-            f"| {name} | {ratio:.2f} | {np.median(ms):.2f} | {share:.0%} | {np.median(peak):.0f} |"
-        )
+        figures = np.median([ms / ours, ms, FLOP * batch / (ms * 1e4) / rates, peak], axis=1)
+        print(f"| {name} |", "{:.2f} | {:.2f} | {:.0f} % | {:.0f} |".format(*figures))
 
 
 def start_times():
@@ -274,15 +262,14 @@ def main():
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.contender:
-        sys.path.insert(0, str(ROOT))
-        ms, kinds = CONTENDERS[args.contender](args.batch[0]), ("RUSAGE_SELF", "RUSAGE_CHILDREN")
-        peak = max(resource.getrusage(getattr(resource, kind)).ru_maxrss for kind in kinds)
-        return print(json.dumps([ms, peak * 1024 / 1e6]))
+        ms = CONTENDERS[args.contender](args.batch[0])
+        usage = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return print(json.dumps([ms, max(one.ru_maxrss for one in usage) * 1024 / 1e6]))
     for batch in args.batch:
         print_table(batch, [name for name in CONTENDERS if name in (OURS, *args.only)], args)
     picture, usage, bare = np.median([start_times() for _ in range(args.rounds)], axis=0)
-    print(f"\nFirst picture {picture:.1f} s after Enter; --help in {usage:.2f} s")
-    print(f"Importing TensorFlow alone: {bare:.1f} s")
+    print(f"\nFirst picture {picture:.1f} s after Enter, --help in {usage:.2f} s")
+    print(f"TensorFlow alone: imported in {bare:.1f} s")
 
 
 if __name__ == "__main__":

@@ -125,27 +125,20 @@ def nearest_other(x):
     """Euclidean distance [N] of each image of x [N, 784] to its nearest other image."""
     nearest = np.empty(len(x))
     for start, d2 in squared_distances(x, x):
-        rows = np.arange(len(d2))
-        d2[rows, start + rows] = np.inf  # not to itself
+        np.fill_diagonal(d2[:, start:], np.inf)  # not to itself
         nearest[start : start + len(d2)] = np.sqrt(d2.min(1))
     return nearest
 
 
 def main():
     """Prints the table: a row of real training digits as the reference, then one per file."""
-    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.description = __doc__
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("samples", nargs="+", metavar="SAMPLES.npy", help="uint8 digits")
     parser.add_argument("--classifier", type=Path, help="keep the CNN in this .npz, or use it")
     parser.add_argument("--seed", type=int, default=0, help="of the CNN and the real digits drawn")
     args = parser.parse_args()
-    digits = {}
-    for name in args.samples:
-        try:
-            x = np.load(name, allow_pickle=False)[:N_SCORED]
-            digits[name] = to_unit(x.astype(np.uint8, casting="no"))
-        except Exception as error:  # noqa: BLE001, np.load has many
-            parser.error(f"{name}: {error}")
+    digits = {name: np.load(name)[:N_SCORED] for name in args.samples}
+    digits = {name: to_unit(x.astype(np.uint8, casting="no")) for name, x in digits.items()}
     train = to_unit(read_idx(IMAGES / "train-images-idx3-ubyte.gz", 16))
     train, validation = train[:N_TRAIN], train[N_TRAIN::5]
     test = to_unit(read_idx(IMAGES / "t10k-images-idx3-ubyte.gz", 16))
@@ -164,8 +157,7 @@ def main():
     right = probabilities.argmax(1) == read_idx(LABELS / "t10k-labels-idx1-ubyte.gz", 8)
     print(f"classifier: {100 * right.mean():.2f} % of the test digits right")
 
-    draw = np.random.default_rng(args.seed)
-    real = train[draw.choice(len(train), N_SCORED, replace=False)]
+    real = train[np.random.default_rng(args.seed).choice(len(train), N_SCORED, replace=False)]
     # the distance below which 1 % of n real digits have their nearest other
     copy_distance = functools.cache(lambda n: np.percentile(nearest_other(real[:n]), 1))
     width = max(len(name) for name in [*digits, "real digits"])

@@ -19,7 +19,7 @@ import gan_mnist
 
 # the script with a clock that is a hundred times too fast, so that it saves its state often
 HASTY = f"""import sys, time; sys.path.insert(0, {sys.path[0]!r}); import gan_mnist
-clock = time.monotonic; time.monotonic = lambda: 100 * clock(); gan_mnist.main()"""
+clock = time.perf_counter; time.perf_counter = lambda: 100 * clock(); gan_mnist.main()"""
 
 
 def start(folder, max_steps, *python):
@@ -50,11 +50,12 @@ def outcome(folder):
 
 def kills(folder, max_steps, times):
     """Compares a run that was never stopped with one that was killed at random moments."""
-    whole, killed = folder / "whole", folder / "killed"
+    whole, killed, states = folder / "whole", folder / "killed", set()
     assert start(whole, max_steps, "-c", HASTY).wait() == 0
     for count in range(times + 1):
+        states.update(path.read_text() for path in killed.glob("checkpoint"))
         process = start(killed, max_steps, "-c", HASTY)
-        try:  # some kills come while the run is starting
+        try:  # in vain, mostly; some kills come while the run is starting
             process.wait(random.uniform(0, 10) if count < times else None)
             break
         except subprocess.TimeoutExpired:
@@ -63,10 +64,11 @@ def kills(folder, max_steps, times):
     gan_mnist.import_tensorflow()
     ours, theirs = outcome(whole), outcome(killed)
     different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    print(f"{len(ours)} variables, curves and pictures after {count} kills; different:", different)
+    print(f"{count} kills, went on from {len(states)} different checkpoints;", end=" ")
+    print(f"of {len(ours)} variables, curves and pictures different:", different or "none")
 
 
-def steps(folder, max_steps):
+def steps(folder, max_steps, _):
     """Prints memory and speed in each tenth of a run."""
     process, memory = start(folder, max_steps, gan_mnist.__file__), []
     while process.poll() is None:
@@ -75,8 +77,7 @@ def steps(folder, max_steps):
         time.sleep(0.2)
     gan_mnist.import_tensorflow()
     points = read_events(folder).Scalars("losses/D_loss")
-    tenths = points[:: len(points) // 10]
-    for first, last in itertools.pairwise(tenths):
+    for first, last in itertools.pairwise(points[:: len(points) // 10]):
         speed = (last.step - first.step) / (last.wall_time - first.wall_time)
         resident = max(mb for then, mb in memory if first.wall_time <= then <= last.wall_time)
         print(f"steps {first.step:7} on: {speed:6.0f} steps/s, {resident:6.1f} MB at most")
@@ -90,10 +91,7 @@ def main():
     parser.add_argument("--times", type=int, default=60, help="kills, one in 3,000 steps or so")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if args.what == "kills":
-            kills(Path(folder), args.max_steps, args.times)
-        else:
-            steps(Path(folder), args.max_steps)
+        {"kills": kills, "steps": steps}[args.what](Path(folder), args.max_steps, args.times)
 
 
 if __name__ == "__main__":

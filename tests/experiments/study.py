@@ -31,9 +31,9 @@ SETTINGS = {
     "classic-d1-g2": CLASSIC + "--d_step 1 --g_step 2",
 }
 PICTURES = (100, 500, 1000, 5000, 10_000)  # steps; some of those at which the script draws
-PANELS = (  # tags, their optimum, the range shown
-    (("losses/D_loss", "losses/G_loss"), 2 * np.log(2), (0, 6)),
-    (("probabilities/D_real", "probabilities/D_fake"), 0.5, (0, 1)),
+PANELS = (  # tags with their value when D can only guess, the range shown
+    ({"losses/D_loss": 2 * np.log(2), "losses/G_loss": np.log(2)}, (0, 6)),
+    ({"probabilities/D_real": 0.5, "probabilities/D_fake": 0.5}, (0, 1)),
 )
 
 
@@ -73,17 +73,17 @@ def draw_samples(folder, steps):
 
 
 def draw_curves(runs, path):
-    """Columns: runs; points light, the mean of the 500 steps on either side dark."""
+    """Columns: runs; points light, their mean over 500 steps on either side dark, optimum dashed."""
     figure = Figure((9, 4.2), dpi=100, layout="constrained")
     grid = figure.subplots(len(PANELS), len(runs), sharex=True, sharey="row", squeeze=False)
     for panels, (name, curves) in zip(grid.T, runs.items()):
-        for axes, (tags, optimum, limits) in zip(panels, PANELS):
-            for tag, color in zip(tags, ("C0", "C1")):
+        for axes, (tags, limits) in zip(panels, PANELS):
+            for (tag, optimum), color in zip(tags.items(), ("C0", "C1")):
                 steps, values = curves[tag]
                 means = [values[abs(steps - step) <= 500].mean() for step in steps]
                 axes.plot(steps, values, color, alpha=0.3, lw=0.8)
                 axes.plot(steps, means, color, label=tag.split("/")[1])
-            axes.axhline(optimum, color="gray", ls="--", lw=0.8, label="optimum")
+                axes.axhline(optimum, color=color, ls="--", lw=0.8)
             axes.set_ylim(*limits)
         panels[0].set_title(name, fontsize=10)
         panels[-1].set_xlabel("training step")
@@ -99,8 +99,8 @@ def main():
     parser.add_argument("--max_steps", type=int, default=10_000)
     args = parser.parse_args()
     for name, flags in SETTINGS.items():
-        command = [sys.executable, gan_mnist.__file__, *flags.split(), "--output_dir"]
-        command += [str(args.folder / name), "--max_steps", str(args.max_steps)]
+        flags = [*flags.split(), "--max_steps", str(args.max_steps), "--output_dir"]
+        command = [sys.executable, gan_mnist.__file__, *flags, str(args.folder / name)]
         subprocess.run(command, check=True)
     gan_mnist.import_tensorflow()  # in silence; TensorBoard needs it
     runs = {name: read_curves(args.folder / name) for name in SETTINGS}
