@@ -1,10 +1,10 @@
 """What the tests share: small data sets, starting the script, reading and comparing its runs."""
 
-import concurrent.futures
 import gzip
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
 import types
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import gan_mnist
@@ -114,25 +115,15 @@ def run_on_terminal(*argv, cwd):
 
 
 @pytest.fixture(scope="session")
-def workers():
-    """Starts processes, two at a time."""
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="session")
-def runs(workers, data, tmp_path_factory):
+def runs(data, tmp_path_factory):
     """Two finished runs with the same numbers, in folders of their own choice."""
     cwd, finished = tmp_path_factory.mktemp("work"), {}
     one = options(input_data_dir=data, max_steps=ONE.steps, summary_steps=ONE.every)
     short = [*one, "--max_steps=300", "--summary_steps=7"]
-    jobs = {"one": (run, one), "terminal": (run_on_terminal, short)}
-    jobs = {name: workers.submit(how, *flags, cwd=cwd) for name, (how, flags) in jobs.items()}
-    for name, job in jobs.items():
-        status, out, err = job.result()
+    for name, how, flags in (("one", run, one), ("terminal", run_on_terminal, short)):
+        status, out, err = how(*flags, cwd=cwd)
         assert status == 0, err
-        folder = out.split()[1]  # Run: outputs/...
-        finished[name] = Run(cwd / folder, out, err)
+        finished[name] = Run(cwd / out.split()[1], out, err)  # Run: outputs/...
     return finished
 
 

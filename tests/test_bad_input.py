@@ -56,6 +56,5 @@ def test_help_names_every_flag_and_waits_for_no_package(tmp_path):
     code += "try: gan_mnist.main(['--help'])\n"
     code += "finally: assert not {'tensorflow', 'matplotlib'} & set(sys.modules)"
     out = subprocess.check_output([sys.executable, "-c", code], cwd=str(tmp_path)).decode()
-    for name in [*WRONG, "g_loss", "input_data_dir", "output_dir"]:
-        assert f"--{name} " in out
-    assert not list(tmp_path.iterdir())
+    names = [*WRONG, "g_loss", "input_data_dir", "output_dir"]
+    assert all(f"--{name} " in out for name in names) and not list(tmp_path.iterdir())

@@ -43,9 +43,9 @@ def test_sigma_is_the_one_that_suits_the_validation_images_best_whatever_the_tes
 def test_the_grid_shows_the_digits_in_reading_order_twice_enlarged(n, side, tmp_path):
     digits = blurred(n, 0.3, 0)
     gan_mnist.save_grid(tmp_path / "grid.png", digits)
-    shown = [*digits, *np.zeros([side**2 - n, 784])]  # what is left over is black
-    shown = [digit.reshape(28, 28) for digit in shown]
-    expected = np.block([shown[row * side : (row + 1) * side] for row in range(side)])
+    places = np.zeros([side**2, 28, 28])  # what is left over is black
+    places[:n] = digits.reshape(n, 28, 28)
+    expected = np.block([list(places[row * side : (row + 1) * side]) for row in range(side)])
     grid = pixels(tmp_path / "grid.png")
     assert grid.dtype == np.uint8 and grid.shape == (side * 56, side * 56)
     assert (grid == np.kron(expected, np.ones([2, 2]))).all()

@@ -22,10 +22,10 @@ HASTY = f"""import sys, time; sys.path.insert(0, {sys.path[0]!r}); import gan_mn
 clock = time.perf_counter; time.perf_counter = lambda: 100 * clock(); gan_mnist.main()"""
 
 
-def start(folder, max_steps, *python):
-    """A process of the script, with small minibatches."""
-    flags = ["--output_dir", folder, "--max_steps", str(max_steps), "--batch_size", "16"]
-    return subprocess.Popen([sys.executable, *python, *flags], stdout=subprocess.DEVNULL)
+def command(folder, max_steps, *python):
+    """That of a run with small minibatches."""
+    flags = f"--max_steps {max_steps} --batch_size 16 --output_dir".split()
+    return [sys.executable, *python, *flags, str(folder)]
 
 
 def read_events(folder):
@@ -50,27 +50,27 @@ def outcome(folder):
 
 def kills(folder, max_steps, times):
     """Compares a run that was never stopped with one that was killed at random moments."""
-    whole, killed, states = folder / "whole", folder / "killed", set()
-    assert start(whole, max_steps, "-c", HASTY).wait() == 0
+    whole, killed, states, begin = folder / "whole", folder / "killed", set(), time.time()
+    subprocess.run(command(whole, max_steps, "-c", HASTY), check=True)
+    limit = 3 * ((whole / "samples/step_0000000.png").stat().st_mtime - begin)
     for count in range(times + 1):
         states.update(path.read_text() for path in killed.glob("checkpoint"))
-        process = start(killed, max_steps, "-c", HASTY)
-        try:  # in vain, mostly; some kills come while the run is starting
-            process.wait(random.uniform(0, 10) if count < times else None)
+        seconds = random.uniform(0, limit) if count < times else None
+        try:  # it kills after so many seconds; in a third of them while the run is starting
+            subprocess.run(command(killed, max_steps, "-c", HASTY), check=True, timeout=seconds)
             break
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            print(f"kill {count + 1} after {seconds:.1f} s", flush=True)
     gan_mnist.import_tensorflow()
     ours, theirs = outcome(whole), outcome(killed)
     different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    print(f"{count} kills, went on from {len(states)} different checkpoints;", end=" ")
-    print(f"of {len(ours)} variables, curves and pictures different:", different or "none")
+    print(f"{count} kills; the run went on from {len(states)} different checkpoints")
+    print(f"Of {len(ours)} variables, curves and pictures differ: {different or 'none'}")
 
 
 def steps(folder, max_steps, _):
     """Prints memory and speed in each tenth of a run."""
-    process, memory = start(folder, max_steps, gan_mnist.__file__), []
+    process, memory = subprocess.Popen(command(folder, max_steps, gan_mnist.__file__)), []
     while process.poll() is None:
         pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
         memory.append((time.time(), pages * resource.getpagesize() / 1e6))
@@ -88,7 +88,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=["kills", "steps"])
     parser.add_argument("--max_steps", type=int, default=200_000)
-    parser.add_argument("--times", type=int, default=60, help="kills, one in 3,000 steps or so")
+    parser.add_argument("--times", type=int, default=60, help="kills, about one in 3,000 steps")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         {"kills": kills, "steps": steps}[args.what](Path(folder), args.max_steps, args.times)

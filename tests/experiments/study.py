@@ -99,8 +99,8 @@ def main():
     parser.add_argument("--max_steps", type=int, default=10_000)
     args = parser.parse_args()
     for name, flags in SETTINGS.items():
-        flags = [*flags.split(), "--max_steps", str(args.max_steps), "--output_dir"]
-        command = [sys.executable, gan_mnist.__file__, *flags, str(args.folder / name)]
+        command = [sys.executable, gan_mnist.__file__, *flags.split(), "--max_steps"]
+        command += [str(args.max_steps), "--output_dir", str(args.folder / name)]
         subprocess.run(command, check=True)
     gan_mnist.import_tensorflow()  # in silence; TensorBoard needs it
     runs = {name: read_curves(args.folder / name) for name in SETTINGS}
