@@ -119,6 +119,8 @@ def test_the_speed_is_steps_per_second_and_the_time_left_goes_by_it(vanished, st
     speeds = [value for _, value in vanished[0].shown()[TAGS.speed]]
     assert len(speeds) >= 9
     assert speeds == pytest.approx([gan_mnist.CHUNK / 7] * len(speeds))
+    speeds = [value for _, value in stopped[0].shown()[TAGS.speed]]
+    assert max(speeds) <= gan_mnist.CHUNK  # a second for each chunk, or for a part of one
     line = re.search(r"step 5000/5110 .*  (\d+) steps/s  (\d+) s left", stopped[1][-1][1])
     rate, left = map(int, line.groups())
     assert left == pytest.approx(110 / rate, abs=1.5)
