@@ -43,7 +43,7 @@ def fail(message, status=2):
 # ------------------------------------------------------------------------------------------ data
 
 PIXELS, Z_SIZE, HIDDEN = 28 * 28, 100, 128
-CHUNK = 10  # training steps that are drawn, and played, at one go
+CHUNK = 100  # training steps that are drawn, and played, at one go
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 MNIST = {  # file: SHA-256 of its download
     "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -94,13 +94,13 @@ def load_data(folder):
 def draw_chunk(flags, images, number):
     """All that chance decides in CHUNK steps, from the seed and the chunk's number alone.
 
-    Returns: x, uint8 [CHUNK, d_step, batch, 784]; z, float32 in [-1, 1), [CHUNK, d_step + g_step,
-    batch, 100]; keep, bool [CHUNK, 2 d_step + g_step, batch, 128], D's units that dropout leaves.
+    Returns: x, uint8 [CHUNK, d_step, batch, 784]; z, float32, still in [0, 1), [CHUNK, d_step +
+    g_step, batch, 100]; keep, bool [CHUNK, 2 d_step + g_step, batch, 128]: units for D to keep.
     """
     rng = np.random.Generator(np.random.SFC64([flags.seed, number]))
     d, g, batch = flags.d_step, flags.g_step, flags.batch_size
     x = images[rng.integers(len(images), size=[CHUNK, d, batch])]
-    z = 2 * rng.random([CHUNK, d + g, batch, Z_SIZE], np.float32) - 1
+    z = rng.random([CHUNK, d + g, batch, Z_SIZE], np.float32)
     chance = rng.integers(256, size=[CHUNK, 2 * d + g, batch, HIDDEN], dtype=np.uint8)
     return x, z, chance >= 256 * flags.dropout  # bytes are drawn faster than floats
 
@@ -122,12 +122,13 @@ def generator(z):
     return layer(layer(z, HIDDEN, "G_nn1", tf.tanh), PIXELS, "G_nn2", tf.sigmoid)
 
 
-def discriminator(x, keep=None, dropout=0.0):
-    """The logit [batch, 1] of D(x), images x [batch, 784] in [0, 1]; keep: see draw_chunk."""
+def discriminator(x, keep=None):
+    """The logit [batch, 1] of D(x), for images x [batch, 784] in [0, 1].
+
+    keep: dropout's factors of the hidden units [batch, 128], 0 for those left out.
+    """
     hidden = layer(x, HIDDEN, "D_nn1", tf.tanh)
-    if keep is not None:
-        hidden *= tf.cast(keep, tf.float32) / (1 - dropout)  # the mean stays as it was
-    return layer(hidden, 1, "D_nn2", tf.identity)
+    return layer(hidden if keep is None else hidden * keep, 1, "D_nn2", tf.identity)
 
 
 # ---------------------------------------------------------------------------------------- losses
@@ -157,18 +158,19 @@ class GAN:
 
     def play(self, first, last, *chunk):
         """THE GAME (algorithm 1): steps first to last - 1 of a chunk. Returns: the last losses."""
-        i, dropout, D_loss, G_loss = first, self.flags.dropout, 0.0, 0.0
+        i, D_loss, G_loss = first, 0.0, 0.0
         while i < last and tf.is_finite(D_loss + G_loss):  # tf.function: a loop in the graph
-            x, z, keep = [iter(tf.unstack(tf.gather(draws, i))) for draws in chunk]
+            x, z, keep = [tf.cast(tf.gather(draws, i), tf.float32) for draws in chunk]
+            x, z, keep = x / 255, 2 * z - 1, keep / (1 - self.flags.dropout)  # keep: mean 1
+            x, z, keep = iter(tf.unstack(x)), iter(tf.unstack(z)), iter(tf.unstack(keep))
             for _ in range(self.flags.d_step):
-                images = tf.cast(next(x), tf.float32) / 255
-                logit_real = discriminator(images, next(keep), dropout)
-                logit_fake = discriminator(generator(next(z)), next(keep), dropout)
+                logit_real = discriminator(next(x), next(keep))
+                logit_fake = discriminator(generator(next(z)), next(keep))
                 D_loss = discriminator_loss(logit_real, logit_fake)
                 self.D_solver.minimize(D_loss, var_list=self.theta_D)
 
             for _ in range(self.flags.g_step):
-                logit_fake = discriminator(generator(next(z)), next(keep), dropout)
+                logit_fake = discriminator(generator(next(z)), next(keep))
                 G_loss = generator_loss(logit_fake, self.flags.g_loss)
                 self.G_solver.minimize(G_loss, var_list=self.theta_G)
                 self.average.apply(self.theta_G)
@@ -330,7 +332,7 @@ def train(flags):
     gan, in_place = GAN(flags), sys.stdout.isatty()
     gan.compile(*draw_chunk(flags, data[0], 0))
     step = first_step = int(gan.session.run(gan.step))
-    writer = tf.summary.FileWriter(flags.output_dir, flush_secs=10)
+    writer = tf.summary.FileWriter(flags.output_dir)
     # TensorBoard drops what a killed process has shown after its last checkpoint
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
     if step == 0:
@@ -353,8 +355,9 @@ def train(flags):
         rate = (step - first_step) / (now - start)
         if step % flags.summary_steps == 0:
             summary.value.add(tag="speed/steps_per_second", simple_value=rate)
-        writer.add_summary(summary, step)
-        if step == flags.max_steps or now > saved + 20:
+        if summary.value:
+            writer.add_summary(summary, step)
+        if step == flags.max_steps or now > saved + 10:
             writer.flush()
             path = os.path.join(flags.output_dir, "model.ckpt")
             gan.saver.save(gan.session, path, step, write_meta_graph=False)

@@ -96,9 +96,10 @@ class Game:
             self.theta[name] = self.theta[name] - change
 
     def step(self, x, z, keep):
-        """One training step. x, 0 to 255: one entry for each update of D; z: for each update, D's
-        first; keep: for each call of D, on x and on G(z) in turn, then on G(z) for G's updates."""
+        """One training step. x, 0 to 255: one entry for each update of D; z, 0 to 1: for each
+        update, D's first; keep: for each call of D, on x and G(z) in turn, then for G's updates."""
         D, G, factors = self.flags.d_step, self.flags.g_step, keep / (1 - self.flags.dropout)
+        z = 2 * np.float64(z) - 1
         for j in range(D):
             pair = factors[2 * j : 2 * j + 2]
             self.update("D", *D_gradients(self.theta, x[j] / 255.0, z[j], pair))

@@ -117,21 +117,22 @@ def draw(chunk=0, **changes):
 
 
 def test_minibatches_are_random_images_and_others_in_every_update():
-    x = np.concatenate([draw(chunk, d_step=3, batch_size=64)[0] for chunk in range(20)])
-    assert x.shape == (20 * gan_mnist.CHUNK, 3, 64)
-    assert len(np.unique(x.reshape(-1, 64), axis=0)) == 60 * gan_mnist.CHUNK
+    x = np.concatenate([draw(chunk, d_step=3, batch_size=64)[0] for chunk in range(2)])
+    assert x.shape == (2 * gan_mnist.CHUNK, 3, 64)
+    assert len(np.unique(x.reshape(-1, 64), axis=0)) == 6 * gan_mnist.CHUNK
     counts, mean = np.bincount(x.ravel(), minlength=220), x.size / 220.0
     assert len(counts) == 220 and abs(counts - mean).max() < 6 * np.sqrt(mean)
 
 
 def test_z_is_uniform_and_fresh_in_every_update():
-    z = np.concatenate([draw(chunk, d_step=2, g_step=3)[1] for chunk in range(4)])
-    assert z.shape == (4 * gan_mnist.CHUNK, 5, 16, 100) and z.dtype == np.float32
+    z = np.concatenate([draw(chunk, d_step=2, g_step=3)[1] for chunk in range(2)])
+    assert z.shape == (2 * gan_mnist.CHUNK, 5, 16, 100) and z.dtype == np.float32
     assert len(np.unique(z.reshape(-1, 100), axis=0)) == z.size / 100
-    assert -1 <= z.min() < -0.9999 and 0.9999 < z.max() <= 1
-    np.testing.assert_allclose(np.histogram(z, 20, (-1, 1))[0], z.size / 20, rtol=0.03)
+    assert 0 <= z.min() < 1e-5 and 1 - 1e-5 < z.max() < 1  # the game takes 2 z - 1: test_game.py
+    np.testing.assert_allclose(np.histogram(z, 20, (0, 1))[0], z.size / 20, rtol=0.02)
+    z = 2 * z.ravel() - 1
     for lag in (1, 100, 1600):
-        assert abs((z.ravel()[lag:] * z.ravel()[:-lag]).mean()) < 0.004
+        assert abs((z[lag:] * z[:-lag]).mean()) < 0.002
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3, 0.5, 0.9])

@@ -69,9 +69,9 @@ def feed_dict_loop(batch):
     tf = gan_mnist.tf
     x = tf.placeholder(tf.float32, [None, PIXELS])
     z = tf.placeholder(tf.float32, [None, Z_SIZE])
-    keep = lambda: tf.random_uniform([batch, HIDDEN]) >= DROPOUT
-    logit_real = gan_mnist.discriminator(x, keep(), DROPOUT)
-    logit_fake = gan_mnist.discriminator(gan_mnist.generator(z), keep(), DROPOUT)
+    keep = lambda: tf.nn.dropout(tf.ones([batch, HIDDEN]), rate=DROPOUT)
+    logit_real = gan_mnist.discriminator(x, keep())
+    logit_fake = gan_mnist.discriminator(gan_mnist.generator(z), keep())
     D_loss = gan_mnist.discriminator_loss(logit_real, logit_fake)
     G_loss = gan_mnist.generator_loss(logit_fake, "non_saturating")
     theta_D, theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
