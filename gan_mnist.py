@@ -52,7 +52,7 @@ MNIST = {  # file: SHA-256 of its download
 
 
 def download(folder):
-    """Fetches MNIST's two files into the folder, both whole or neither; ends the script if not."""
+    """Fetches MNIST's two files into the folder, once both are known to be right; else the script ends."""
     if not folder.is_dir():
         fail(f"--input_data_dir {folder}: no such folder; an empty one gets MNIST by download")
     try:
@@ -63,8 +63,7 @@ def download(folder):
             if hashlib.sha256(files[name]).hexdigest() != digest:
                 raise ValueError(f"{name}.gz came with a wrong checksum")
         for name, content in files.items():
-            (folder / f"{name}.part").write_bytes(content)
-            (folder / f"{name}.part").replace(folder / f"{name}.gz")
+            (folder / f"{name}.gz").write_bytes(content)
     except Exception as error:  # noqa: BLE001, urllib raises classes of all kinds
         fail(f"--input_data_dir {folder}: put {'.gz and '.join(MNIST)}.gz there; {error}")
 
@@ -94,20 +93,28 @@ def load_data(folder):
 def draw_chunk(flags, images, number):
     """All that chance decides in CHUNK steps, from the seed and the chunk's number alone.
 
-    Returns: x, uint8 [CHUNK, d_step, batch, 784]; z, float32, still in [0, 1), [CHUNK, d_step +
-    g_step, batch, 100]; keep, bool [CHUNK, 2 d_step + g_step, batch, 128]: units for D to keep.
+    Returns: x, uint8 [CHUNK, d_step, batch, 784]; z, float32 in [0, 1), [CHUNK, d_step + g_step,
+    batch, 100]; keep, for each call of D the hidden units that dropout keeps, bool [CHUNK,
+    2 d_step + g_step, batch, 128].
     """
     rng = np.random.Generator(np.random.SFC64([flags.seed, number]))
     d, g, batch = flags.d_step, flags.g_step, flags.batch_size
     x = images[rng.integers(len(images), size=[CHUNK, d, batch])]
     z = rng.random([CHUNK, d + g, batch, Z_SIZE], np.float32)
+    # bytes are drawn faster than floats
     chance = rng.integers(256, size=[CHUNK, 2 * d + g, batch, HIDDEN], dtype=np.uint8)
-    return x, z, chance >= 256 * flags.dropout  # bytes are drawn faster than floats
+    return x, z, chance >= 256 * flags.dropout
+
+
+def minibatches(flags, chunk, i):
+    """Step i of a chunk, in the graph: iterators over x in [0, 1], z in [-1, 1) and keep, now the
+    factors of the hidden units, whose mean is 1. Each `next` is a minibatch not used before."""
+    x, z, keep = [tf.cast(tf.gather(draws, i), tf.float32) for draws in chunk]
+    x, z, keep = x / 255, 2 * z - 1, keep / (1 - flags.dropout)
+    return iter(tf.unstack(x)), iter(tf.unstack(z)), iter(tf.unstack(keep))
 
 
 # -------------------------------------------------------------------------------------- networks
-
-
 def layer(inputs, units, scope, activation):
     """Fully connected: activation(inputs W + b); a second call with the same scope reuses W, b."""
     normal, constant = tf.truncated_normal_initializer(stddev=0.1), tf.constant_initializer(0.1)
@@ -123,17 +130,12 @@ def generator(z):
 
 
 def discriminator(x, keep=None):
-    """The logit [batch, 1] of D(x), for images x [batch, 784] in [0, 1].
-
-    keep: dropout's factors of the hidden units [batch, 128], 0 for those left out.
-    """
+    """D(x)'s logit [batch, 1], for x [batch, 784] in [0, 1]; keep: dropout's factors [batch, 128]."""
     hidden = layer(x, HIDDEN, "D_nn1", tf.tanh)
     return layer(hidden if keep is None else hidden * keep, 1, "D_nn2", tf.identity)
 
 
 # ---------------------------------------------------------------------------------------- losses
-
-
 def cross_entropy(logit, label):
     """Minibatch mean of -log D (label 1) or -log(1 - D) (label 0); from logits, so no log(0)."""
     labels = tf.fill(tf.shape(logit), label)
@@ -151,35 +153,31 @@ def generator_loss(logit_fake, kind):
 
 
 # -------------------------------------------------------------------------------------- the game
-
-
 class GAN:
-    """The two players as a TensorFlow graph, and the game between them."""
+    """The two players, theta_D and theta_G with a solver each, and the game between them."""
 
     def play(self, first, last, *chunk):
         """THE GAME (algorithm 1): steps first to last - 1 of a chunk. Returns: the last losses."""
         i, D_loss, G_loss = first, 0.0, 0.0
         while i < last and tf.is_finite(D_loss + G_loss):  # tf.function: a loop in the graph
-            x, z, keep = [tf.cast(tf.gather(draws, i), tf.float32) for draws in chunk]
-            x, z, keep = x / 255, 2 * z - 1, keep / (1 - self.flags.dropout)  # keep: mean 1
-            x, z, keep = iter(tf.unstack(x)), iter(tf.unstack(z)), iter(tf.unstack(keep))
-            for _ in range(self.flags.d_step):
+            x, z, keep = minibatches(self.flags, chunk, i)
+            for _ in range(self.flags.d_step):  # D learns to tell x from G(z)
                 logit_real = discriminator(next(x), next(keep))
                 logit_fake = discriminator(generator(next(z)), next(keep))
                 D_loss = discriminator_loss(logit_real, logit_fake)
                 self.D_solver.minimize(D_loss, var_list=self.theta_D)
 
-            for _ in range(self.flags.g_step):
+            for _ in range(self.flags.g_step):  # G learns to fool D
                 logit_fake = discriminator(generator(next(z)), next(keep))
                 G_loss = generator_loss(logit_fake, self.flags.g_loss)
                 self.G_solver.minimize(G_loss, var_list=self.theta_G)
-                self.average.apply(self.theta_G)
+                self.average.apply(self.theta_G)  # of which samples are drawn
             self.step.assign_add(1)
             i += 1
         return D_loss, G_loss
 
     def __init__(self, flags):
-        """Makes all variables, and a graph to look at; restores the run's checkpoint if any."""
+        """Makes all variables, and the losses to look at; restores the run's checkpoint if any."""
         self.flags, self.step = flags, tf.train.get_or_create_global_step()
         tf.set_random_seed(flags.seed)
         self.x = tf.placeholder(tf.float32, [None, PIXELS], name="input")
@@ -201,7 +199,7 @@ class GAN:
         self.charts["probabilities/D_fake"] = tf.sigmoid(logit_fake)
         self.average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.step)
         self.average.apply(self.theta_G)  # makes the averages, likewise
-        averaged = lambda getter, **k: self.average.average(getter(**k))  # for get_variable
+        averaged = lambda getter, **k: self.average.average(getter(**k))  # in place of W or b
         with tf.variable_scope("", custom_getter=averaged):
             self.G_average = generator(self.z)  # draws better digits than theta_G itself
         self.session, self.saver = tf.Session(), tf.train.Saver(save_relative_paths=True)
@@ -218,12 +216,12 @@ class GAN:
         return tf.train.AdamOptimizer(decayed, self.flags.beta1, self.flags.beta2, name=name)
 
     def compile(self, *chunk):
-        """Makes play_compiled(first, last, *chunk), the same by XLA; without XLA it is slower."""
+        """Makes play_compiled(first, last, *chunk): play by XLA or, where that fails, without."""
         arguments, game = (np.int32(0), np.int32(0), *chunk), tf.function(self.play)
         inputs = [tf.placeholder(a.dtype, a.shape) for a in arguments]
         try:
             losses = tf.xla.experimental.compile(game, inputs)
-            self.session.run(losses, dict(zip(inputs, arguments)))  # no steps: it compiles
+            self.session.run(losses, dict(zip(inputs, arguments)))  # compiles, plays no step
         except Exception as error:  # noqa: BLE001, the class depends on the platform
             losses = game(*inputs)
             print("No XLA, so training is slower:", str(error).split("\n")[0][:200])
@@ -236,11 +234,9 @@ class GAN:
 
 
 # ------------------------------------------------------------------------------------- summaries
-
-
 def parzen_log_likelihood(samples, validation, test):
-    """Mean log-likelihood of test in nats, its standard error, sigma: by a Gaussian of width
-    sigma on each sample, the sigma best for validation (section 5). All uint8 [n, 784]."""
+    """Returns: mean log-likelihood of test in nats, its standard error, and sigma: by a Gaussian
+    of width sigma on each sample, the sigma best for validation (section 5). All uint8 [n, 784]."""
     samples = np.float32(samples) / 255
 
     def log_densities(images, widths):  # the nearest sample is factored out: no exp underflows
@@ -286,11 +282,9 @@ def save_curves(path, tags):
 
 
 # ------------------------------------------------------------------------------------------ loop
-
-
-def watch(gan, flags, data, step):
+def watch(gan, flags, held_out, step):
     """A tf.Summary of what is due at this step: a point of the curves; a picture, with score."""
-    (_, validation, test), summary = data, tf.Summary()
+    (validation, test), summary = held_out, tf.Summary()
     if step % flags.summary_steps == 0:
         z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
         feed = {gan.x: np.float32(validation[:256]) / 255, gan.z: z}
@@ -306,12 +300,12 @@ def watch(gan, flags, data, step):
     return summary
 
 
-def finish(gan, flags, data):
+def finish(gan, flags, held_out):
     """Draws the curves and the animation, scores the samples, says where the pictures are."""
-    (_, validation, test), folder = data, Path(flags.output_dir)
+    (validation, test), folder = held_out, Path(flags.output_dir)
     save_curves(folder / "losses.png", list(gan.charts))
     pngs = sorted(folder.glob("samples/step_*.png"))
-    first, *others = map(Image.open, pngs)
+    first, *others = [Image.open(png).copy() for png in pngs]  # a copy closes its file
     times, gif = [300] * len(others) + [3000], folder / "samples.gif"  # milliseconds
     first.save(gif, save_all=True, append_images=others, duration=times, loop=0)
     score = parzen_log_likelihood(gan.digits(10_000, flags.seed + 1), validation[:500], test)
@@ -322,16 +316,17 @@ def finish(gan, flags, data):
 
 def train(flags):
     """Plays the game up to --max_steps, with points, pictures and checkpoints on the way."""
-    data = load_data(Path(flags.input_data_dir))
-    part = Path(flags.output_dir, "flags.part")
-    part.with_name("samples").mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(vars(flags), indent=2, default=str))
-    part.replace(part.with_suffix(".json"))
-    print(f"Run: {flags.output_dir} (if stopped, --output_dir {flags.output_dir} goes on)")
+    images, *held_out = load_data(Path(flags.input_data_dir))
+    folder = Path(flags.output_dir)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    (folder / "flags.part").write_text(json.dumps(vars(flags), indent=2, default=str))
+    (folder / "flags.part").replace(folder / "flags.json")  # whole, whenever the script is killed
+    print(f"Run: {folder} (if stopped, --output_dir {folder} goes on)")
     import_tensorflow()
     gan, in_place = GAN(flags), sys.stdout.isatty()
-    gan.compile(*draw_chunk(flags, data[0], 0))
     step = first_step = int(gan.session.run(gan.step))
+    chunk = draw_chunk(flags, images, step // CHUNK)
+    gan.compile(*chunk)
     writer = tf.summary.FileWriter(flags.output_dir)
     # TensorBoard drops what a killed process has shown after its last checkpoint
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
@@ -339,35 +334,34 @@ def train(flags):
         writer.add_graph(None, graph_def=gan.drawing)
         text = "".join(f"    --{name} {value}\n" for name, value in vars(flags).items())
         writer.add_summary(gan.session.run(tf.summary.text("flags", tf.constant(text))))
-    writer.add_summary(watch(gan, flags, data, step), step)
+    writer.add_summary(watch(gan, flags, held_out, step), step)
     start = saved = time.perf_counter()
 
     while step < flags.max_steps:
-        number, first = divmod(step, CHUNK)
-        to_point = flags.summary_steps - step % flags.summary_steps
+        first, to_point = step % CHUNK, flags.summary_steps - step % flags.summary_steps
         last = min(CHUNK, first + to_point, first + flags.max_steps - step)
-        D_loss, G_loss = gan.play_compiled(first, last, *draw_chunk(flags, data[0], number))
+        if first == 0:
+            chunk = draw_chunk(flags, images, step // CHUNK)
+        D_loss, G_loss = gan.play_compiled(first, last, *chunk)
         step += last - first
         if not np.isfinite(D_loss + G_loss):
             fail(f"a loss is not finite at step {gan.session.run(gan.step)}; try lower rates", 1)
 
-        summary, now = watch(gan, flags, data, step), time.perf_counter()
+        summary, now = watch(gan, flags, held_out, step), time.perf_counter()
         rate = (step - first_step) / (now - start)
-        if step % flags.summary_steps == 0:
-            summary.value.add(tag="speed/steps_per_second", simple_value=rate)
         if summary.value:
+            summary.value.add(tag="speed/steps_per_second", simple_value=rate)
             writer.add_summary(summary, step)
         if step == flags.max_steps or now > saved + 10:
             writer.flush()
-            path = os.path.join(flags.output_dir, "model.ckpt")
-            gan.saver.save(gan.session, path, step, write_meta_graph=False)
+            gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
             saved = now
         if step == flags.max_steps or step % (100 if in_place else 5000) == 0:
             line = f"step {step}/{flags.max_steps}  D_loss {D_loss:.3f}  G_loss {G_loss:.3f}  "
             line += f"{rate:.0f} steps/s  {(flags.max_steps - step) / rate:.0f} s left  "
             print(line, end="\r" if in_place else "\n", flush=True)
     writer.close()
-    finish(gan, flags, data)
+    finish(gan, flags, held_out)
 
 
 def sample(flags):
@@ -386,8 +380,8 @@ def sample(flags):
 
 FLAGS = (  # name, default, least, most, meaning
     ("sample", 0, 0, 100_000, "no training: draw this many digits with the run in --output_dir"),
-    ("max_steps", 75_000, 1, 10**9, "training steps"),
-    ("batch_size", 128, 1, 10**6, "images, or z, in a minibatch"),
+    ("max_steps", 75_000, 1, 9_999_999, "training steps"),
+    ("batch_size", 128, 1, 10_000, "images, or z, in a minibatch"),
     ("d_step", 1, 1, 100, "updates of D in a training step"),
     ("g_step", 1, 1, 100, "updates of G in a training step"),
     ("d_learning_rate", 1e-3, 0.0, 10.0, "Adam's learning rate for D"),
@@ -400,7 +394,7 @@ FLAGS = (  # name, default, least, most, meaning
     ("seed", 0, 0, 2**31 - 2, "of all that is random; with --sample, of the z"),
     ("summary_steps", 100, 1, 10**9, "steps between two points of the curves"),
 )
-MAY_CHANGE = {"max_steps", "summary_steps", "input_data_dir", "output_dir", "sample"}
+MAY_CHANGE = {"max_steps", "summary_steps", "input_data_dir", "output_dir"}
 
 
 def parse_flags(argv):
@@ -411,12 +405,13 @@ def parse_flags(argv):
     parser.add_argument("--input_data_dir", default=folder, type=os.path.abspath, help="IDX files")
     folder = f"outputs/{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
     parser.add_argument("--output_dir", default=folder, help="this run; one that is there goes on")
-    parser.add_argument("--g_loss", default="non_saturating", choices=["non_saturating", "minimax"])
+    kinds = ["non_saturating", "minimax"]
+    parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help="what G minimises")
     for name, default, _, _, meaning in FLAGS:
         parser.add_argument("--" + name, type=type(default), default=default, help=meaning)
     file = Path(parser.parse_args(argv).output_dir, "flags.json")
     saved = json.loads(file.read_text()) if file.exists() else {}
-    parser.set_defaults(**saved)
+    parser.set_defaults(**saved)  # a run that goes on keeps its flags
     flags = parser.parse_args(argv)
     for name, _, least, most, _ in FLAGS:
         if not least <= vars(flags)[name] <= most:

@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, TEST, TRAIN, call, idx, one_line, options, tree, unpacked
 
 import gan_mnist
+from gan_mnist import CHUNK
 
 GOOD = idx(np.arange(24 * 784).reshape(24, 784) % 251)
 
@@ -118,15 +119,15 @@ def draw(chunk=0, **changes):
 
 def test_minibatches_are_random_images_and_others_in_every_update():
     x = np.concatenate([draw(chunk, d_step=3, batch_size=64)[0] for chunk in range(2)])
-    assert x.shape == (2 * gan_mnist.CHUNK, 3, 64)
-    assert len(np.unique(x.reshape(-1, 64), axis=0)) == 6 * gan_mnist.CHUNK
+    assert x.shape == (2 * CHUNK, 3, 64)
+    assert len(np.unique(x.reshape(-1, 64), axis=0)) == 6 * CHUNK
     counts, mean = np.bincount(x.ravel(), minlength=220), x.size / 220.0
     assert len(counts) == 220 and abs(counts - mean).max() < 6 * np.sqrt(mean)
 
 
 def test_z_is_uniform_and_fresh_in_every_update():
     z = np.concatenate([draw(chunk, d_step=2, g_step=3)[1] for chunk in range(2)])
-    assert z.shape == (2 * gan_mnist.CHUNK, 5, 16, 100) and z.dtype == np.float32
+    assert z.shape == (2 * CHUNK, 5, 16, 100) and z.dtype == np.float32
     assert len(np.unique(z.reshape(-1, 100), axis=0)) == z.size / 100
     assert 0 <= z.min() < 1e-5 and 1 - 1e-5 < z.max() < 1  # the game takes 2 z - 1: test_game.py
     np.testing.assert_allclose(np.histogram(z, 20, (0, 1))[0], z.size / 20, rtol=0.02)
@@ -138,7 +139,7 @@ def test_z_is_uniform_and_fresh_in_every_update():
 @pytest.mark.parametrize("dropout", [0.0, 0.3, 0.5, 0.9])
 def test_dropout_keeps_its_share_of_the_units_each_time_others(dropout):
     keep = draw(d_step=2, g_step=3, dropout=dropout)[2]
-    assert keep.shape == (gan_mnist.CHUNK, 7, 16, 128) and keep.dtype == bool
+    assert keep.shape == (CHUNK, 7, 16, 128) and keep.dtype == bool
     assert keep.mean() == pytest.approx(1 - dropout, abs=0.006)
     assert not dropout or len(np.unique(keep.reshape(-1, 128), axis=0)) > keep.size / 130
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import differing, options, tf
 
 import gan_mnist
+from gan_mnist import CHUNK
 
 D, G = oracle.NAMES["D"], oracle.NAMES["G"]
 SHAPES = dict(zip(D, [(784, 128), (128,), (128, 1), (1,)]))
@@ -137,13 +138,13 @@ def test_where_XLA_cannot_compile_the_game_the_same_numbers_come_without_it(monk
 
 
 def test_a_chunk_played_in_pieces_is_the_chunk_played_whole_bit_for_bit(game):
-    losses, whole = game.play(0, gan_mnist.CHUNK), game.values()
-    assert whole["global_step"] == gan_mnist.CHUNK
+    losses, whole = game.play(0, CHUNK), game.values()
+    assert whole["global_step"] == CHUNK
     game.load(game.start)
     game.play(0, 1)
     game.play(1, 5)
     assert game.values()["global_step"] == 5
-    assert game.play(5, gan_mnist.CHUNK) == losses
+    assert game.play(5, CHUNK) == losses
     assert differing(whole, game.values()) == set()
 
 
@@ -156,5 +157,5 @@ BROKEN += [({"beta1_power": 16.0}, 5)]  # Adam divides by 1 - power: 16, 8, 4, 2
 def test_the_first_loss_that_is_not_finite_ends_the_game_and_the_step_names_it(game, broken, step):
     assert np.isfinite(game.play(0, 3)).all()
     game.load(broken)
-    assert not np.isfinite(game.play(3, gan_mnist.CHUNK)).all()
+    assert not np.isfinite(game.play(3, CHUNK)).all()
     assert game.values()["global_step"] == step + 1

@@ -15,6 +15,7 @@ import pytest
 from conftest import ONE, SETTING, TAGS, Run, call, differing, one_line, options, run, start, tree
 
 import gan_mnist
+from gan_mnist import CHUNK
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def vanished(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         clock = types.SimpleNamespace(perf_counter=perf_counter, strftime=time.strftime)
         patch.setattr(gan_mnist, "time", clock)
-        flags = options(input_data_dir=data, summary_steps=gan_mnist.CHUNK, max_steps=10**6, seed=1)
+        flags = options(input_data_dir=data, summary_steps=CHUNK, max_steps=10**6, seed=1)
         return (Run(cwd / "elsewhere"), *call("--output_dir=run", *flags, cwd=cwd))
 
 
@@ -110,7 +111,7 @@ def test_a_folder_that_vanishes_ends_the_run_with_one_line(vanished):
 def test_at_most_30_seconds_of_work_are_lost(vanished):
     names = vanished[0].folder.glob("model.ckpt-*.index")
     steps = sorted(int(path.stem.split("-")[1]) for path in names)
-    seconds = 7 * np.array([0] + steps + [13 * gan_mnist.CHUNK]) / gan_mnist.CHUNK
+    seconds = 7 * np.array([0] + steps + [13 * CHUNK]) / CHUNK
     assert steps and np.diff(seconds).max() <= 30
     assert steps[-1] in dict(vanished[0].shown()[TAGS.speed])  # the curves reach as far
 
@@ -118,9 +119,9 @@ def test_at_most_30_seconds_of_work_are_lost(vanished):
 def test_the_speed_is_steps_per_second_and_the_time_left_goes_by_it(vanished, stopped):
     speeds = [value for _, value in vanished[0].shown()[TAGS.speed]]
     assert len(speeds) >= 9
-    assert speeds == pytest.approx([gan_mnist.CHUNK / 7] * len(speeds))
+    assert speeds == pytest.approx([CHUNK / 7] * len(speeds))
     speeds = [value for _, value in stopped[0].shown()[TAGS.speed]]
-    assert max(speeds) <= gan_mnist.CHUNK  # a second for each chunk, or for a part of one
+    assert max(speeds) <= CHUNK  # a second for each chunk, or for a part of one
     line = re.search(r"step 5000/5110 .*  (\d+) steps/s  (\d+) s left", stopped[1][-1][1])
     rate, left = map(int, line.groups())
     assert left == pytest.approx(110 / rate, abs=1.5)

@@ -41,7 +41,7 @@ def ask(runs):
 
     with subprocess.Popen(argv) as server:
         for _ in range(600):  # a minute, should the server never come so far
-            if ends() == [ONE.steps, 294] or server.poll():
+            if ends() == [ONE.steps, 300] or server.poll():
                 break
             time.sleep(0.1)
         yield ask
