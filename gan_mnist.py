@@ -24,7 +24,7 @@ from PIL import Image
 def import_tensorflow():
     """Imports TensorFlow as tf; late, for it takes seconds, and --help should not wait for them."""
     global tf
-    sys.stderr = os.fdopen(os.dup(2), "w", 1)  # Python writes its errors here from now on
+    sys.stderr = os.fdopen(os.dup(2), "w", 1)  # a copy, for Python's own messages
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # and TensorFlow's C++ writes nowhere
     logging.disable(logging.WARNING)
     import tensorflow.compat.v1 as tf
@@ -52,7 +52,7 @@ MNIST = {  # file: SHA-256 of its download
 
 
 def download(folder):
-    """Fetches MNIST's two files into the folder, once both are known to be right; else the script ends."""
+    """Fetches MNIST's two files into the folder once both are known to be right, or ends."""
     if not folder.is_dir():
         fail(f"--input_data_dir {folder}: no such folder; an empty one gets MNIST by download")
     try:
@@ -91,7 +91,7 @@ def load_data(folder):
 
 
 def draw_chunk(flags, images, number):
-    """All that chance decides in CHUNK steps, from the seed and the chunk's number alone.
+    """All random draws of CHUNK steps, from the seed and the chunk's number alone.
 
     Returns: x, uint8 [CHUNK, d_step, batch, 784]; z, float32 in [0, 1), [CHUNK, d_step + g_step,
     batch, 100]; keep, for each call of D the hidden units that dropout keeps, bool [CHUNK,
@@ -101,16 +101,15 @@ def draw_chunk(flags, images, number):
     d, g, batch = flags.d_step, flags.g_step, flags.batch_size
     x = images[rng.integers(len(images), size=[CHUNK, d, batch])]
     z = rng.random([CHUNK, d + g, batch, Z_SIZE], np.float32)
-    # bytes are drawn faster than floats
     chance = rng.integers(256, size=[CHUNK, 2 * d + g, batch, HIDDEN], dtype=np.uint8)
-    return x, z, chance >= 256 * flags.dropout
+    return x, z, chance >= 256 * flags.dropout  # a byte is drawn faster than a float
 
 
 def minibatches(flags, chunk, i):
     """Step i of a chunk, in the graph: iterators over x in [0, 1], z in [-1, 1) and keep, now the
-    factors of the hidden units, whose mean is 1. Each `next` is a minibatch not used before."""
+    factors of D's hidden units [batch, 128]. Each `next` is a minibatch not used before."""
     x, z, keep = [tf.cast(tf.gather(draws, i), tf.float32) for draws in chunk]
-    x, z, keep = x / 255, 2 * z - 1, keep / (1 - flags.dropout)
+    x, z, keep = x / 255, 2 * z - 1, keep / (1 - flags.dropout)  # the mean of keep is 1 again
     return iter(tf.unstack(x)), iter(tf.unstack(z)), iter(tf.unstack(keep))
 
 
@@ -125,12 +124,13 @@ def layer(inputs, units, scope, activation):
 
 
 def generator(z):
-    """G(z): noise [batch, 100], uniform in (-1, 1), to images [batch, 784] in (0, 1)."""
-    return layer(layer(z, HIDDEN, "G_nn1", tf.tanh), PIXELS, "G_nn2", tf.sigmoid)
+    """G(z): noise [batch, 100], uniform in [-1, 1), to images [batch, 784] in (0, 1)."""
+    hidden = layer(z, HIDDEN, "G_nn1", tf.tanh)
+    return layer(hidden, PIXELS, "G_nn2", tf.sigmoid)
 
 
 def discriminator(x, keep=None):
-    """D(x)'s logit [batch, 1], for x [batch, 784] in [0, 1]; keep: dropout's factors [batch, 128]."""
+    """The logit [batch, 1] of D(x), x [batch, 784] in [0, 1]; keep: see minibatches."""
     hidden = layer(x, HIDDEN, "D_nn1", tf.tanh)
     return layer(hidden if keep is None else hidden * keep, 1, "D_nn2", tf.identity)
 
@@ -159,15 +159,15 @@ class GAN:
     def play(self, first, last, *chunk):
         """THE GAME (algorithm 1): steps first to last - 1 of a chunk. Returns: the last losses."""
         i, D_loss, G_loss = first, 0.0, 0.0
-        while i < last and tf.is_finite(D_loss + G_loss):  # tf.function: a loop in the graph
+        while i < last and tf.is_finite(D_loss + G_loss):  # by tf.function a loop of the graph
             x, z, keep = minibatches(self.flags, chunk, i)
-            for _ in range(self.flags.d_step):  # D learns to tell x from G(z)
+            for _ in range(self.flags.d_step):  # D learns to tell x from G(z), theta_G rests
                 logit_real = discriminator(next(x), next(keep))
                 logit_fake = discriminator(generator(next(z)), next(keep))
                 D_loss = discriminator_loss(logit_real, logit_fake)
                 self.D_solver.minimize(D_loss, var_list=self.theta_D)
 
-            for _ in range(self.flags.g_step):  # G learns to fool D
+            for _ in range(self.flags.g_step):  # G learns to fool D, theta_D rests
                 logit_fake = discriminator(generator(next(z)), next(keep))
                 G_loss = generator_loss(logit_fake, self.flags.g_loss)
                 self.G_solver.minimize(G_loss, var_list=self.theta_G)
@@ -190,7 +190,7 @@ class GAN:
         self.theta_D, self.theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
         self.D_solver = self.adam(flags.d_learning_rate, "D_Adam")
         self.G_solver = self.adam(flags.g_learning_rate, "G_Adam")
-        # never run: they make Adam's variables, which play cannot, and TensorBoard draws them
+        # never run: TensorBoard draws them, and Adam's variables cannot be made inside a loop
         self.D_solver.minimize(D_loss, var_list=self.theta_D)
         self.G_solver.minimize(G_loss, var_list=self.theta_G)
         self.drawing = tf.get_default_graph().as_graph_def()
@@ -198,8 +198,8 @@ class GAN:
         self.charts["probabilities/D_real"] = tf.sigmoid(logit_real)
         self.charts["probabilities/D_fake"] = tf.sigmoid(logit_fake)
         self.average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.step)
-        self.average.apply(self.theta_G)  # makes the averages, likewise
-        averaged = lambda getter, **k: self.average.average(getter(**k))  # in place of W or b
+        self.average.apply(self.theta_G)  # never run, likewise
+        averaged = lambda getter, **k: self.average.average(getter(**k))  # for get_variable
         with tf.variable_scope("", custom_getter=averaged):
             self.G_average = generator(self.z)  # draws better digits than theta_G itself
         self.session, self.saver = tf.Session(), tf.train.Saver(save_relative_paths=True)
@@ -221,7 +221,7 @@ class GAN:
         inputs = [tf.placeholder(a.dtype, a.shape) for a in arguments]
         try:
             losses = tf.xla.experimental.compile(game, inputs)
-            self.session.run(losses, dict(zip(inputs, arguments)))  # compiles, plays no step
+            self.session.run(losses, dict(zip(inputs, arguments)))  # 0 to 0: it compiles, no more
         except Exception as error:  # noqa: BLE001, the class depends on the platform
             losses = game(*inputs)
             print("No XLA, so training is slower:", str(error).split("\n")[0][:200])
@@ -256,7 +256,7 @@ def parzen_log_likelihood(samples, validation, test):
 def save_grid(path, digits):
     """Writes the digits, uint8 [n, 784], as one square PNG, twice enlarged."""
     side = int(np.ceil(np.sqrt(len(digits))))
-    grid = np.pad(digits, [(0, side**2 - len(digits)), (0, 0)], "constant")
+    grid = np.pad(digits, [(0, side**2 - len(digits)), (0, 0)])
     grid = grid.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, side * 28)
     Image.fromarray(grid.repeat(2, 0).repeat(2, 1)).save(path)
 
@@ -294,7 +294,7 @@ def watch(gan, flags, held_out, step):
         png = Path(flags.output_dir, "samples", f"step_{step:07d}.png")
         save_grid(png, gan.digits(64, flags.seed))
         summary.value.add(tag="samples", image={"encoded_image_string": png.read_bytes()})
-        samples = gan.digits(10_000, flags.seed + 1)
+        samples = gan.digits(10_000, flags.seed + 1)  # of other z than the picture
         score = parzen_log_likelihood(samples, validation[:20], test[:200])  # an estimate
         summary.value.add(tag="score/parzen_log_likelihood", simple_value=score[0])
     return summary
@@ -328,7 +328,7 @@ def train(flags):
     chunk = draw_chunk(flags, images, step // CHUNK)
     gan.compile(*chunk)
     writer = tf.summary.FileWriter(flags.output_dir)
-    # TensorBoard drops what a killed process has shown after its last checkpoint
+    # with START, TensorBoard drops what a killed process has shown from this step on
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
     if step == 0:
         writer.add_graph(None, graph_def=gan.drawing)
@@ -345,6 +345,7 @@ def train(flags):
         D_loss, G_loss = gan.play_compiled(first, last, *chunk)
         step += last - first
         if not np.isfinite(D_loss + G_loss):
+            writer.flush()
             fail(f"a loss is not finite at step {gan.session.run(gan.step)}; try lower rates", 1)
 
         summary, now = watch(gan, flags, held_out, step), time.perf_counter()
@@ -353,7 +354,7 @@ def train(flags):
             summary.value.add(tag="speed/steps_per_second", simple_value=rate)
             writer.add_summary(summary, step)
         if step == flags.max_steps or now > saved + 10:
-            writer.flush()
+            writer.flush()  # first, for what is after a checkpoint is played again
             gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
             saved = now
         if step == flags.max_steps or step % (100 if in_place else 5000) == 0:
@@ -382,8 +383,8 @@ FLAGS = (  # name, default, least, most, meaning
     ("sample", 0, 0, 100_000, "no training: draw this many digits with the run in --output_dir"),
     ("max_steps", 75_000, 1, 9_999_999, "training steps"),
     ("batch_size", 128, 1, 10_000, "images, or z, in a minibatch"),
-    ("d_step", 1, 1, 100, "updates of D in a training step"),
-    ("g_step", 1, 1, 100, "updates of G in a training step"),
+    ("d_step", 1, 1, 20, "updates of D in a training step"),
+    ("g_step", 1, 1, 20, "updates of G in a training step"),
     ("d_learning_rate", 1e-3, 0.0, 10.0, "Adam's learning rate for D"),
     ("g_learning_rate", 8e-3, 0.0, 10.0, "Adam's learning rate for G"),
     ("lr_half_life", 20_000, 0, 10**9, "steps in which both learning rates halve; 0: never"),
@@ -409,9 +410,10 @@ def parse_flags(argv):
     parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help="what G minimises")
     for name, default, _, _, meaning in FLAGS:
         parser.add_argument("--" + name, type=type(default), default=default, help=meaning)
+    # parsed twice: to find the run, then with its flags as the defaults
     file = Path(parser.parse_args(argv).output_dir, "flags.json")
     saved = json.loads(file.read_text()) if file.exists() else {}
-    parser.set_defaults(**saved)  # a run that goes on keeps its flags
+    parser.set_defaults(**saved)
     flags = parser.parse_args(argv)
     for name, _, least, most, _ in FLAGS:
         if not least <= vars(flags)[name] <= most:

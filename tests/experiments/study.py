@@ -57,7 +57,7 @@ def print_table(runs):
 
 
 def draw_samples(folder, steps):
-    """Rows: settings; columns: steps; in a cell the first 36 digits, as many pixels as they have."""
+    """Rows: settings; columns: steps; in a cell the first 36 digits, pixel by pixel."""
     cell, pitch, margin = 6 * 28, 6 * 28 + 8, 20  # pixels
     width, height = margin + pitch * len(steps), margin + pitch * len(SETTINGS)
     figure = Figure((width / 100, height / 100), dpi=100)
@@ -73,7 +73,7 @@ def draw_samples(folder, steps):
 
 
 def draw_curves(runs, path):
-    """Columns: runs; points light, their mean over 500 steps on either side dark, optimum dashed."""
+    """Columns: runs; points light, their mean over 500 steps either side dark, optimum dashed."""
     figure = Figure((9, 4.2), dpi=100, layout="constrained")
     grid = figure.subplots(len(PANELS), len(runs), sharex=True, sharey="row", squeeze=False)
     for panels, (name, curves) in zip(grid.T, runs.items()):
