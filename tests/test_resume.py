@@ -140,6 +140,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(copy):
     status, out, err = call("--output_dir=run", f"--max_steps={ONE.steps + 100}", cwd=copy.parent)
     assert status == 1 and "Pictures" not in out
     one_line(err, "not finite", f"step {ONE.steps + 1};")
+    assert not np.isfinite(dict(Run(copy).shown()[TAGS.curves[0]])[ONE.steps])  # the curve, too
     assert not list(copy.glob(f"model.ckpt-{ONE.steps + 1}*"))
 
 
