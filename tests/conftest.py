@@ -29,10 +29,10 @@ TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 TAGS = types.SimpleNamespace(score="score/parzen_log_likelihood", speed="speed/steps_per_second")
 TAGS.pictures, TAGS.text, TAGS.curves = "samples", "flags", ["losses/D_loss", "losses/G_loss"]
 TAGS.curves += ["probabilities/D_real", "probabilities/D_fake"]
-# every flag that the numbers of a run depend on
+# every flag that the numbers of a run depend on, by other values than the defaults where one can
 SETTING = {"batch_size": 16, "d_step": 1, "g_step": 1, "g_loss": "non_saturating", "seed": 3}
-SETTING.update(d_learning_rate=1e-3, g_learning_rate=2e-3, lr_half_life=4000)
-SETTING.update(beta1=0.5, beta2=0.99, dropout=0.5, ema_decay=0.99)
+SETTING.update(d_learning_rate=2e-3, g_learning_rate=3e-3, lr_half_life=4000)
+SETTING.update(beta1=0.5, beta2=0.98, dropout=0.3, ema_decay=0.99)
 ONE = types.SimpleNamespace(steps=5110, every=35)  # the run "one", and where it has pictures
 ONE.pictures = [0, 100, 200, 500, 1000, 2000, 5000, ONE.steps]
 
