@@ -145,11 +145,11 @@ def test_dropout_keeps_its_share_of_the_units_each_time_others(dropout):
 
 
 def test_a_chunk_depends_on_the_seed_and_its_number_alone():
-    first = draw(7, seed=4)
+    first = draw(7, seed=4, dropout=0.5)
     draw(8, seed=4)
     np.random.seed(1)
-    again = draw(7, seed=4, max_steps=9, summary_steps=1, g_learning_rate=1)
+    again = draw(7, seed=4, dropout=0.5, max_steps=9, summary_steps=1, g_learning_rate=1)
     assert all((a == b).all() for a, b in zip(first, again))
     for number, seed in ((8, 4), (7, 5)):
-        for a, b in zip(first, draw(number, seed=seed)):
-            assert (a == b).mean() < 0.6
+        for a, b in zip(first, draw(number, seed=seed, dropout=0.5)):
+            assert (a == b).mean() < 0.51
