@@ -4,11 +4,16 @@ import gzip
 import io
 import os
 import pty
+import random
+import select
+import shutil
 import signal
 import subprocess
 import sys
+import time
 import types
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +26,24 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import gan_mnist
 
-gan_mnist.import_tensorflow()
-gan_mnist.import_tensorflow = lambda: None  # in this process it has done its work
+gan_mnist.import_packages()
+gan_mnist.import_packages = lambda: None  # in this process it has done its work
 tf = gan_mnist.tf
 
+LIMIT = 120  # seconds that a process may take before it is killed
 TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
-TAGS = types.SimpleNamespace(score="score/parzen_log_likelihood", speed="speed/steps_per_second")
-TAGS.pictures, TAGS.text, TAGS.curves = "samples", "flags", ["losses/D_loss", "losses/G_loss"]
-TAGS.curves += ["probabilities/D_real", "probabilities/D_fake"]
-# every flag that the numbers of a run depend on, by other values than the defaults where one can
-SETTING = {"batch_size": 16, "d_step": 1, "g_step": 1, "g_loss": "non_saturating", "seed": 3}
-SETTING.update(d_learning_rate=2e-3, g_learning_rate=3e-3, lr_half_life=4000)
-SETTING.update(beta1=0.5, beta2=0.98, dropout=0.3, ema_decay=0.99)
-ONE = types.SimpleNamespace(steps=5110, every=35)  # the run "one", and where it has pictures
-ONE.pictures = [0, 100, 200, 500, 1000, 2000, 5000, ONE.steps]
+CURVES = ["losses/D_loss", "losses/G_loss", "probabilities/D_real", "probabilities/D_fake"]
+SCORE, SPEED, PICTURES = "score/parzen_log_likelihood", "speed/steps_per_second", "samples"
+# every flag that the numbers of a run depend on
+SETTING = {"batch_size": 16, "d_step": 2, "g_step": 1, "g_loss": "non_saturating", "seed": 3}
+SETTING |= {"r1_gamma": 0.5, "d_learning_rate": 2e-3, "g_learning_rate": 3e-3}
+SETTING |= {"beta1": 0.5, "beta2": 0.98, "ema_decay": 0.99}
+STEPS = 2600  # of the run "whole", and where it has pictures:
+PICTURE_STEPS = [0, 100, 200, 500, 1000, 2000, 2500, STEPS]
 
 
 def unpacked(name):
-    """The bytes of one of MNIST's own files."""
-    return gzip.decompress((ROOT / "MNIST_data" / (name + ".gz")).read_bytes())
+    return gzip.decompress((ROOT / "MNIST_data" / f"{name}.gz").read_bytes())
 
 
 def idx(images, magic=2051, rows=28, columns=28):
@@ -53,20 +57,9 @@ def data(tmp_path_factory):
     """A folder with the first 240 training images, gzipped, and 60 test images of MNIST."""
     folder = tmp_path_factory.mktemp("data")
     train, test = (np.frombuffer(unpacked(n), np.uint8, offset=16) for n in (TRAIN, TEST))
-    (folder / (TRAIN + ".gz")).write_bytes(gzip.compress(idx(train.reshape(-1, 784)[:240])))
+    (folder / f"{TRAIN}.gz").write_bytes(gzip.compress(idx(train.reshape(-1, 784)[:240])))
     (folder / TEST).write_bytes(idx(test.reshape(-1, 784)[:60]))
     return folder
-
-
-CLOCK = f"""
-import itertools, sys, time, types
-sys.path.insert(0, {str(ROOT)!r})
-import gan_mnist
-seconds = itertools.count()  # one passes whenever the script looks, which takes a little while
-now = lambda: time.sleep(0.003) or next(seconds)
-gan_mnist.time = types.SimpleNamespace(perf_counter=now, strftime=time.strftime)
-gan_mnist.main()
-"""
 
 
 def options(**changes):
@@ -74,32 +67,35 @@ def options(**changes):
     return [f"--{name}={value}" for name, value in {**SETTING, **changes}.items()]
 
 
-def call(*argv, cwd):
+def call(*argv, cwd, script=gan_mnist):
     """The script's main in this process. Returns: exit status, standard output and error."""
-    here, status, out, err = os.getcwd(), 0, io.StringIO(), io.StringIO()
-    os.chdir(str(cwd))
+    status, out, err = 0, io.StringIO(), io.StringIO()
     try:
-        with redirect_stdout(out), redirect_stderr(err), tf.Graph().as_default():
-            gan_mnist.main([str(arg) for arg in argv])
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+            script.main([str(arg) for arg in argv])
     except SystemExit as end:
         status = end.code
-    finally:
-        os.chdir(here)
     return status, out.getvalue(), err.getvalue()
 
 
-def start(*argv, cwd, clock=False, stdout=subprocess.PIPE):
-    """A process of the script; clock: checkpoints come after so many looks at the clock."""
-    argv = [sys.executable, *(["-c", CLOCK] if clock else [ROOT / "gan_mnist.py"]), *argv]
-    argv = [str(arg) for arg in argv]
-    return subprocess.Popen(argv, cwd=str(cwd), stdout=stdout, stderr=subprocess.PIPE)
+def start(*argv, cwd, program=(ROOT / "gan_mnist.py",), stdout=subprocess.PIPE, **environment):
+    argv = [str(arg) for arg in (sys.executable, *program, *argv)]
+    environment = os.environ | environment
+    return subprocess.Popen(argv, cwd=cwd, stdout=stdout, stderr=subprocess.PIPE, env=environment)
 
 
-def run(*argv, cwd, **keywords):
-    """Starts the script and waits. Returns: exit status, standard output and error."""
-    process = start(*argv, cwd=cwd, **keywords)
-    out, err = process.communicate()
-    return process.returncode, out.decode(), err.decode()
+def finish(process):
+    """Waits for a process, but not for ever. Returns: exit status, standard output and error."""
+    try:
+        out, err = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, (out or b"").decode(), err.decode()
+
+
+def run(*argv, **keywords):
+    return finish(start(*argv, **keywords))
 
 
 def run_on_terminal(*argv, cwd):
@@ -108,63 +104,98 @@ def run_on_terminal(*argv, cwd):
     process, out = start(*argv, cwd=cwd, stdout=slave), b""
     os.close(slave)
     with suppress(OSError):  # the other end is closed
-        while True:
+        while select.select([master], [], [], LIMIT)[0]:
             out += os.read(master, 1000)
     os.close(master)
-    return process.wait(), out.decode().replace("\r\n", "\n"), process.stderr.read().decode()
+    status, _, err = finish(process)
+    return status, out.decode().replace("\r\n", "\n"), err
+
+
+CLOCK = f"""
+import itertools, sys, types
+sys.path.insert(0, {str(ROOT)!r})
+import gan_mnist
+looks = itertools.count()  # a tenth of a second passes whenever the script looks
+time = types.SimpleNamespace(**vars(gan_mnist.time))
+time.perf_counter = lambda: next(looks) / 10
+gan_mnist.time = time
+gan_mnist.main()
+"""
+
+
+def run_interrupted(*flags, cwd):
+    """A run that ended early, was extended, killed, stopped by Ctrl-C and went on to its end."""
+    folder, fast = cwd / "run", {"cwd": cwd, "program": ["-c", CLOCK]}
+    ends = [run("--output_dir=run", *flags, "--max_steps=500", **fast)]
+    for number in (signal.SIGKILL, signal.SIGINT):
+        before, deadline = newest(folder), time.monotonic() + LIMIT
+        process = start("--output_dir=run", f"--max_steps={STEPS}", **fast)
+        while newest(folder) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(number)
+        ends.append(finish(process))
+    ends.append(run("--output_dir=run", f"--max_steps={STEPS}", **fast))
+    return types.SimpleNamespace(folder=folder, ends=ends)
 
 
 @pytest.fixture(scope="session")
 def runs(data, tmp_path_factory):
-    """Two finished runs with the same numbers, in folders of their own choice."""
-    cwd, finished = tmp_path_factory.mktemp("work"), {}
-    one = options(input_data_dir=data, max_steps=ONE.steps, summary_steps=ONE.every)
-    short = [*one, "--max_steps=300", "--summary_steps=7"]
-    for name, how, flags in (("one", run, one), ("terminal", run_on_terminal, short)):
-        status, out, err = how(*flags, cwd=cwd)
+    """Finished runs with the same numbers: whole, short (on a terminal) and interrupted."""
+    work, other = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("other")
+    flags = options(input_data_dir=data, max_steps=STEPS, summary_steps=50)
+
+    def train(how, *more):
+        status, out, err = how(*flags, *more, cwd=work)
         assert status == 0, err
-        finished[name] = Run(cwd / out.split()[1], out, err)  # Run: outputs/...
-    return finished
+        return types.SimpleNamespace(folder=work / out.split()[1], out=out, err=err)
+
+    with ThreadPoolExecutor() as pool:
+        jobs = {"interrupted": pool.submit(run_interrupted, *flags, cwd=other)}
+        jobs["whole"] = pool.submit(train, run)
+        jobs["short"] = pool.submit(train, run_on_terminal, "--max_steps=300", "--summary_steps=7")
+        return {name: job.result() for name, job in jobs.items()}
 
 
-class Run:
-    """A run's folder, what is in it, and what its process said."""
+@pytest.fixture
+def copy(runs, tmp_path):
+    return Path(shutil.copytree(runs["whole"].folder, tmp_path / "run"))
 
-    def __init__(self, folder, out="", err=""):
-        self.folder, self.out, self.err = folder, out, err
 
-    def png(self, step):
-        """Where the picture of a step is."""
-        return self.folder / "samples" / f"step_{step:07d}.png"
+def newest(folder):
+    """The step of the newest checkpoint that is complete, or -1."""
+    return max((int(p.stem.split("-")[1]) for p in folder.glob("model.ckpt-*.index")), default=-1)
 
-    def variables(self):
-        """All variables of the last checkpoint: {name: array}."""
-        reader = tf.train.NewCheckpointReader(tf.train.latest_checkpoint(str(self.folder)))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
-    def shown(self):
-        """What TensorBoard's reader keeps of the run: {tag: [(step, value)]}."""
-        reader = EventAccumulator(str(self.folder), {"scalars": 0, "images": 0}).Reload()
-        tags, found = reader.Tags(), {}
-        for t in tags["scalars"]:
-            found[t] = [(e.step, e.value) for e in reader.Scalars(t)]
-        for t in tags["images"]:
-            found[t] = [(e.step, e.encoded_image_string) for e in reader.Images(t)]
-        for t in tags["tensors"]:
-            found[t] = [(e.step, e.tensor_proto.string_val[0].decode()) for e in reader.Tensors(t)]
-        return found
+def variables(folder):
+    """All variables of the newest checkpoint: {name: array}."""
+    reader = tf.train.NewCheckpointReader(str(folder / f"model.ckpt-{newest(folder)}"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def shown(folder):
+    """What TensorBoard's reader keeps of the run: {tag: {step: value}}."""
+    reader = EventAccumulator(str(folder), {"scalars": 0, "images": 0}).Reload()
+    tags = reader.Tags()
+    found = {t: [(e.step, e.value) for e in reader.Scalars(t)] for t in tags["scalars"]}
+    for tag in tags["images"]:
+        found[tag] = [(e.step, e.encoded_image_string) for e in reader.Images(tag)]
+    assert all(len(dict(points)) == len(points) for points in found.values())  # no step twice
+    return {tag: dict(points) for tag, points in found.items()}
+
+
+def png(folder, step):
+    return (folder / "samples" / f"step_{step:07d}.png").read_bytes()
+
+
+def pixels(png):
+    return np.array(Image.open(io.BytesIO(png)))
 
 
 def tree(folder):
     """All below a folder: {path: contents and time of change}."""
     paths = sorted(folder.rglob("*"))
     return {p: p.is_file() and (p.read_bytes(), p.stat().st_mtime_ns) for p in paths}
-
-
-def pixels(path):
-    """A picture as an array."""
-    with Image.open(str(path)) as picture:
-        return np.array(picture)
 
 
 def differing(a, b):
@@ -177,3 +208,11 @@ def one_line(err, *parts):
     """Standard error is one line of the contract's form, and has the parts in it."""
     assert err.startswith("gan_mnist.py: error: ") and err.find("\n") == len(err) - 1, err
     assert all(str(part) in err for part in parts), err
+
+
+def refused(folder, *flags, parts, status=(2,)):
+    """The script refuses the flags with one line that has the parts in it, and writes nothing."""
+    before = tree(folder)
+    ended, _, err = call(*flags, cwd=folder)
+    assert ended in status and tree(folder) == before
+    one_line(err, *parts)

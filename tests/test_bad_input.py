@@ -1,60 +1,99 @@
 """Bad input: exit status 2, one line that names the flag or the file, and nothing is written."""
 
-import subprocess
-import sys
+import json
+import math
 
 import pytest
-from conftest import ROOT, call, one_line, options, run
+from conftest import ROOT, one_line, options, refused, run
+
+import gan_mnist
 
 COUNTS = ["max_steps", "batch_size", "d_step", "g_step", "summary_steps"]
-WRONG = {name: ["0", "-1", "1.5", "1e3", "9999999999"] for name in COUNTS}
-WRONG.update({name: ["-1", "1.5", "9999999999"] for name in ("sample", "seed", "lr_half_life")})
-WRONG.update({name: ["-1e-9", "10.1"] for name in ("d_learning_rate", "g_learning_rate")})
-WRONG.update({name: ["-1e-9", "1"] for name in ("beta1", "beta2", "dropout", "ema_decay")})
-
-
-@pytest.fixture
-def refused(tmp_path):
-    """Asserts that flags are refused with one line that has the parts in it."""
-
-    def refused(*flags, parts):
-        status, out, err = call("--input_data_dir=nowhere", *flags, cwd=tmp_path)
-        assert (status, out, list(tmp_path.iterdir())) == (2, "", [])
-        one_line(err, *parts)
-
-    return refused
+WRONG = {name: ["0", "-1", "1.5", "1e3", "99999999999"] for name in COUNTS}
+WRONG |= {name: ["-1", "1.5", "99999999999"] for name in ("sample", "seed")}
+WRONG |= {name: ["-1e-9", "1e9"] for name in ("d_learning_rate", "g_learning_rate", "r1_gamma")}
+WRONG |= {name: ["-1e-9", "1"] for name in ("beta1", "beta2", "ema_decay")}
 
 
 @pytest.mark.parametrize("name", sorted(WRONG))
-def test_values_out_of_range_or_no_numbers_are_refused(refused, name):
+def test_values_out_of_range_or_no_numbers_are_refused(tmp_path, name):
     for value in WRONG[name] + ["nan", "inf", "-inf", "ten", "", "1,5", "0x10"]:
-        refused(f"--{name}={value}", parts=[f"--{name}"])
-    refused(f"--{name}", parts=[f"--{name}"])
+        refused(tmp_path, "--input_data_dir=none", f"--{name}={value}", parts=[f"--{name}"])
+    refused(tmp_path, f"--{name}", parts=[f"--{name}"])
 
 
-@pytest.mark.parametrize("flag", ["--no_such_flag", "--no_such_flag=1", "word", "--g_loss=hinge"])
-def test_unknown_flags_and_losses_are_refused(refused, flag):
-    refused(flag, parts=flag.split("="))
+@pytest.mark.parametrize(
+    "flag", ["--unknown", "--unknown=1", "word", "--g_loss=hinge", "--batch=9"]
+)
+def test_unknown_and_abbreviated_flags_are_refused(tmp_path, flag):
+    refused(tmp_path, "--input_data_dir=none", flag, parts=flag.split("="))
 
 
-def test_sample_needs_a_run(refused):
-    refused("--sample=3", "--output_dir=none", parts=["--sample", "--output_dir none"])
+@pytest.mark.parametrize("name", ["", "run[1]", "lr[0.1]", "a*", "b?", "c\\d", "x/y[1]/z"])
+def test_names_that_are_empty_or_patterns_are_refused(data, tmp_path, name):
+    (tmp_path / "run1").mkdir()
+    (tmp_path / "run1" / "model.ckpt-0.index").write_text("kept")
+    flags = options(input_data_dir=data, max_steps=1, output_dir=name)
+    refused(tmp_path, *flags, parts=["--output_dir"])
 
 
 @pytest.mark.parametrize("name", ["file", "file/run", "/dev/null"])
-def test_a_folder_that_cannot_be_made_is_refused(data, tmp_path, name):
+def test_folders_that_cannot_be_made_or_have_no_run_to_sample_are_refused(data, tmp_path, name):
     (tmp_path / "file").write_text("kept")
     flags = options(input_data_dir=data, output_dir=name, max_steps=1)
-    status, out, err = run(*flags, cwd=tmp_path)
-    assert (status, out) == (2, "")
-    one_line(err, name)
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+    refused(tmp_path, *flags, parts=[name], status=(1, 2))
+    refused(tmp_path, *flags, "--sample=3", parts=[name, "--sample"])
+
+
+def test_the_default_folder_is_new_each_time_and_no_default_is_a_place_on_this_machine():
+    flags = [vars(gan_mnist.parse_flags([])) for _ in range(50)]
+    assert len({f["output_dir"] for f in flags}) == 50
+    assert all(f["output_dir"].startswith("outputs/") for f in flags)
+    assert not [value for value in flags[0].values() if str(value).startswith("/")]
+
+
+def saved(**changes):
+    """A flags.json with changes; None: without that flag."""
+    argv = options(output_dir="run", input_data_dir="nowhere")
+    flags = vars(gan_mnist.parse_flags(argv)) | changes
+    return json.dumps({name: value for name, value in flags.items() if value is not None})
+
+
+DAMAGED = {"truncated": saved()[:-9], "empty": "", "a list": "[1, 2]", "a number": "3"}
+DAMAGED |= {"binary": "\udcff\udcfe", "word for number": saved(batch_size="sixteen")}
+DAMAGED |= {"fraction": saved(seed=1.5), "null": saved().replace('"seed": 3', '"seed": null')}
+DAMAGED |= {"unknown flag": saved(dropout=0.5), "flag missing": saved(ema_decay=None)}
+DAMAGED |= {name: saved(**{name: v}) for name, v in (("g_step", 0), ("beta1", math.nan))}
+
+
+@pytest.mark.parametrize("fault", DAMAGED)
+def test_a_damaged_flags_json_is_refused(tmp_path, fault):
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "flags.json"
+    path.write_text(DAMAGED[fault], errors="surrogateescape")
+    named = fault if fault in ("g_step", "beta1") else "run/flags.json"
+    for flag in ("--max_steps=5", "--sample=3"):
+        refused(tmp_path, "--output_dir=run", flag, parts=[named])
 
 
 def test_help_names_every_flag_and_waits_for_no_package(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import gan_mnist\n"
     code += "try: gan_mnist.main(['--help'])\n"
-    code += "finally: assert not {'tensorflow', 'matplotlib'} & set(sys.modules)"
-    out = subprocess.check_output([sys.executable, "-c", code], cwd=str(tmp_path)).decode()
-    names = [*WRONG, "g_loss", "input_data_dir", "output_dir"]
-    assert all(f"--{name} " in out for name in names) and not list(tmp_path.iterdir())
+    code += "finally: assert not {'numpy', 'tensorflow', 'matplotlib'} & set(sys.modules)"
+    status, out, err = run(cwd=tmp_path, program=["-c", code])
+    assert (status, err) == (0, "") and not list(tmp_path.iterdir())
+    assert all(f"--{n} " in out for n in [*WRONG, "g_loss", "input_data_dir", "output_dir"])
+
+
+START = f"sys.path.insert(0, {str(ROOT)!r}); import gan_mnist; gan_mnist.main()"
+WITHOUT = {"packages": ["-S", "-c", f"import sys; {START}"]}
+WITHOUT["tensorflow"] = ["-c", f"import sys; sys.modules['tensorflow'] = None; {START}"]
+WITHOUT["output"] = ["-c", "import os, sys; os.close(1); os.execv(sys.executable, sys.argv)"]
+WITHOUT["output"] += [ROOT / "gan_mnist.py"]
+
+
+@pytest.mark.parametrize("missing", WITHOUT)
+def test_what_is_missing_is_told_before_anything_is_written(tmp_path, missing):
+    status, _, err = run("--output_dir=run", cwd=tmp_path, program=WITHOUT[missing])
+    assert status == 2 and not list(tmp_path.iterdir())
+    one_line(err, *([] if missing == "output" else ["pip install -r requirements.txt"]))

@@ -1,6 +1,4 @@
-"""The networks, the losses, the updates and the compiled game, against the paper and the oracle."""
-
-import functools
+"""The networks, the losses, the draws and the updates, against the paper and the oracle."""
 
 import numpy as np
 import oracle
@@ -8,67 +6,54 @@ import pytest
 from conftest import differing, options, tf
 
 import gan_mnist
-from gan_mnist import CHUNK
 
 D, G = oracle.NAMES["D"], oracle.NAMES["G"]
 SHAPES = dict(zip(D, [(784, 128), (128,), (128, 1), (1,)]))
-SHAPES.update(zip(G, [(100, 128), (128,), (128, 784), (784,)]))
+SHAPES |= dict(zip(G, [(100, 128), (128,), (128, 784), (784,)]))
 IMAGES = np.random.RandomState(0).randint(256, size=(220, 784)).astype(np.uint8)
-COMMON = {"d_step": 2, "g_loss": "minimax", "lr_half_life": 3}
+IMAGES[:, 0] = np.arange(220)  # so that a row is known by its first pixel
 
 
-class Built:
-    """A GAN with its game compiled for the first chunk, and its initial values."""
+class Game:
+    """A GAN on the images, with its variables by name, and what play tells it of each step."""
 
     def __init__(self, **changes):
         self.flags = gan_mnist.parse_flags(options(**changes))
-        with tf.Graph().as_default():
-            self.gan = gan_mnist.GAN(self.flags)
-            self.chunk = gan_mnist.draw_chunk(self.flags, IMAGES, 0)
-            self.gan.compile(*self.chunk)
-            self.variables = {v.op.name: v for v in tf.global_variables()}
-            self.trainable = {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
+        self.gan = gan_mnist.GAN(self.flags, IMAGES)
+        self.session, self.told = self.gan.session, []
+        self.variables = {v.op.name: v for v in self.session.graph.get_collection("variables")}
         self.start = self.values()
 
     def values(self):
-        return self.gan.session.run(self.variables)
+        return self.session.run(self.variables)
 
-    def load(self, values):
-        for name, value in values.items():
-            self.variables[name].load(value, self.gan.session)
+    def record(self, step, D_loss, G_loss):
+        self.told.append((D_loss, G_loss))
 
-    def play(self, first, last):
-        return self.gan.play_compiled(first, last, *self.chunk)
-
-
-built = functools.lru_cache(None)(Built)  # compiles each game once
+    def minibatch(self, updates):
+        """x and z as drawn after so many updates."""
+        self.gan.updates.load(updates, self.session)
+        return self.session.run([self.gan.x, self.gan.z])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def game():
-    """One game, before its first step."""
-    common = built(**COMMON)
-    common.load(common.start)
-    return common
+    """A game that no test trains."""
+    return Game()
 
 
-def test_variables_have_the_names_and_shapes_of_the_definition_and_D_shares_its_own(game):
-    assert game.trainable == SHAPES
-    others = {"global_step", "beta1_power", "beta2_power", "beta1_power_1", "beta2_power_1"}
-    others |= {f"{name}/{name[0]}_Adam{end}" for name in SHAPES for end in ("", "_1")}
-    others |= {name + "/ExponentialMovingAverage" for name in G}
-    assert set(game.variables) == set(SHAPES) | others
-
-
-def test_weights_start_as_a_truncated_normal_of_stddev_01_and_biases_as_01(game):
-    assert all((game.start[n] == np.float32(0.1)).all() for n in SHAPES if "bias" in n)
-    for value in (game.start[n] for n in SHAPES if "weight" in n):
-        assert 0.15 < np.abs(value).max() <= 0.2  # two standard deviations
-        # cut off at 2 sigma, the standard deviation of a normal is 0.8796 sigma
-        assert value.std() == pytest.approx(0.08796, rel=2 / np.sqrt(value.size))
+def test_variables_have_the_names_shapes_and_initial_values_of_the_definition(game):
+    trainable = game.session.graph.get_collection("trainable_variables")
+    assert {v.op.name: tuple(v.shape) for v in trainable} == SHAPES  # D is called twice
+    assert all((game.start[name] == np.float32(0.1)).all() for name in SHAPES if "bias" in name)
+    for value in (game.start[name] for name in SHAPES if "weight" in name):
+        assert 0.15 < np.abs(value).max() <= 0.2  # cut off at two standard deviations, which
+        assert value.std() == pytest.approx(0.08796, rel=2 / np.sqrt(value.size))  # are then less
         assert abs(value.mean()) < 0.4 / np.sqrt(value.size)
     assert all((game.start[n + "/ExponentialMovingAverage"] == game.start[n]).all() for n in G)
-    assert game.start["global_step"] == 0
+    weights = {name for name in game.start if "_weight" in name and "Adam" not in name}
+    assert differing(game.start, Game(g_loss="minimax", batch_size=5).start) == set()
+    assert differing(game.start, Game(seed=4).start) == weights
 
 
 @pytest.mark.parametrize("scale", [1, 20, 200, 1e30])
@@ -81,81 +66,74 @@ def test_losses_and_their_slopes_match_the_oracle_and_are_finite_however_sure_D_
         losses = [gan_mnist.discriminator_loss(*logits)]
         losses += [gan_mnist.generator_loss(logits[1], kind) for kind in kinds]
         slopes = [tf.gradients(loss, logits[1])[0] for loss in losses]
+        slopes.append(tf.gradients(losses[0], logits[0])[0])
         losses, slopes = session.run([losses, slopes])
     real, fake = np.float64(real), np.float64(fake)
     G_losses = [oracle.generator_loss(fake, kind) for kind in kinds]
-    expected = [oracle.discriminator_loss(real, fake), *G_losses]
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    slope = oracle.sigmoid(fake) / 16
-    np.testing.assert_allclose(slopes, [slope, slope - 1 / 16.0, -slope], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(losses, [oracle.discriminator_loss(real, fake), *G_losses], 1e-5)
+    s = oracle.sigmoid(fake)
+    expected = np.array([s, s - 1, -s, oracle.sigmoid(real) - 1]) / 16
+    np.testing.assert_allclose(slopes, expected, rtol=1e-4, atol=1e-7)
 
 
-def assert_close(actual, wanted, name):
-    """Equal to float32 rounding; but where a gradient is next to nothing, Adam divides one rounding
-    error by another, so that one value in a thousand may be off by a small part of an update."""
-    off = np.abs(actual - wanted)
-    assert np.mean(off > 1e-5) <= 1e-3 and off.max() < 2e-4, name
+def test_the_gradient_penalty_and_its_own_gradient_match_the_oracle(game):
+    x, theta = IMAGES[:16] / np.float32(255), [game.variables[name] for name in D]
+    with game.session.graph.as_default():
+        penalty = gan_mnist.r1_penalty(gan_mnist.discriminator(game.gan.x), game.gan.x, 3.0)
+        gradients = tf.gradients(penalty, theta, unconnected_gradients="zero")
+    value, gradients = game.session.run([penalty, gradients], {game.gan.x: x})
+    expected, expected_gradients = oracle.penalty(game.start, x, 3.0)
+    assert value == pytest.approx(expected, rel=1e-4)
+    for name, ours, theirs in zip(D, gradients, expected_gradients):
+        np.testing.assert_allclose(ours, theirs, 1e-3, 1e-5, err_msg=name)
 
 
-def assert_plays_as_the_oracle(game, steps=5):
-    """Steps, one by one: losses, variables, averages. Returns: names of what has moved."""
-    game.load(game.start)
+GAMES = {"two of D, one of G": ({}, D + G)}
+GAMES["minimax, two of G"] = ({"g_loss": "minimax", "g_step": 2, "r1_gamma": 9}, D + G)
+GAMES["D alone, no penalty"] = ({"g_learning_rate": 0.0, "r1_gamma": 0.0, "d_step": 1}, D)
+GAMES["G alone, no average"] = ({"d_learning_rate": 0.0, "ema_decay": 0.0, "beta1": 0.0}, G)
+
+
+@pytest.mark.parametrize("changes, moved", GAMES.values(), ids=GAMES)
+def test_the_game_played_is_the_oracles(changes, moved):
+    game, steps = Game(**changes), 5
+    n = game.flags.d_step + game.flags.g_step
+    draws = [game.minibatch(k) for k in range(steps * n)]
+    game.gan.updates.load(0, game.session)
+    game.flags.max_steps = steps
+    gan_mnist.play(game.gan, game.flags, 0, game.record)
     expected = oracle.Game({name: game.start[name] for name in SHAPES}, game.flags)
-    for i in range(steps):
-        losses = game.play(i, i + 1)
-        expected.step(*(draws[i] for draws in game.chunk))
-        wanted = [expected.losses[player] for player in "DG"]
-        np.testing.assert_allclose(losses, wanted, rtol=1e-4, atol=1e-5)
     end = game.values()
-    assert end["global_step"] == steps
-    for name in SHAPES:
-        assert_close(end[name], expected.theta[name], name)
-    for name in G:
-        assert_close(end[name + "/ExponentialMovingAverage"], expected.average[name], name)
-    return [name for name in SHAPES if (end[name] != game.start[name]).any()]
+    losses = [expected.step(draws[i * n : (i + 1) * n]) for i in range(steps)]
+    np.testing.assert_allclose(game.told, losses, rtol=1e-4, atol=1e-5)
+    assert end["global_step"] == steps * n
+    averages = {name + "/ExponentialMovingAverage": expected.average[name] for name in G}
+    for name, value in (expected.theta | averages).items():
+        # where a gradient is next to nothing, Adam divides one rounding error by another
+        off = np.abs(end[name] - value)
+        assert np.mean(off > 1e-5) <= 1e-3 and off.max() < 3e-4, name
+    assert [name for name in SHAPES if (end[name] != game.start[name]).any()] == moved
 
 
-ONLY_D = {"g_learning_rate": 0.0, "lr_half_life": 0, "dropout": 0.0, "beta2": 0.9}
-ONLY_G = {"d_learning_rate": 0.0, "g_step": 3, "lr_half_life": 2, "beta1": 0.0, "ema_decay": 0.15}
+def test_draws_are_uniform_and_others_in_every_update():
+    game = Game(batch_size=64)
+    x, z = (np.array(drawn) for drawn in zip(*map(game.minibatch, range(300))))
+    assert (x.shape, z.shape, x.dtype, z.dtype) == ((300, 64, 784), (300, 64, 100), "f4", "f4")
+    rows = np.rint(x[..., 0] * 255).astype(int)
+    assert np.abs(x[:9] - IMAGES[rows[:9]] / 255).max() < 1e-6
+    counts, mean = np.bincount(rows.ravel(), minlength=220), rows.size / 220
+    assert len(counts) == 220 and abs(counts - mean).max() < 6 * np.sqrt(mean)
+    assert len(np.unique(rows, axis=0)) == 300 and len(np.unique(z[..., 0])) > 0.99 * 300 * 64
+    assert -1 <= z.min() < -1 + 1e-4 and 1 - 1e-4 < z.max() < 1
+    np.testing.assert_allclose(np.histogram(z, 20, (-1, 1))[0], z.size / 20, rtol=0.02)
+    shares, z = rows.ravel() / 220 - 0.5, z.ravel()
+    assert all(abs((z[lag:] * z[:-lag]).mean()) < 0.002 for lag in (1, 100, 6400))
+    assert all(abs((shares * z[k::100]).mean()) < 0.005 for k in range(100))  # x tells nothing of z
 
 
-@pytest.mark.parametrize("changes, moved", [(COMMON, D + G), (ONLY_D, D), (ONLY_G, G)])
-def test_compiled_steps_match_the_oracle_and_updates_move_their_own_player(changes, moved):
-    assert assert_plays_as_the_oracle(built(**changes)) == moved
-
-
-def test_where_XLA_cannot_compile_the_game_the_same_numbers_come_without_it(monkeypatch, capsys):
-    loss_of = gan_mnist.discriminator_loss
-
-    def with_strings(*logits):  # which XLA does not know
-        text = tf.strings.as_string(tf.stop_gradient(loss_of(*logits)))
-        return loss_of(*logits) + 0 * tf.strings.to_number(text)
-
-    monkeypatch.setattr(gan_mnist, "discriminator_loss", with_strings)
-    game, out = Built(g_step=2, dropout=0.3, lr_half_life=2), capsys.readouterr().out
-    assert out.count("\n") == 1 and "XLA" in out
-    assert assert_plays_as_the_oracle(game) == D + G
-
-
-def test_a_chunk_played_in_pieces_is_the_chunk_played_whole_bit_for_bit(game):
-    losses, whole = game.play(0, CHUNK), game.values()
-    assert whole["global_step"] == CHUNK
-    game.load(game.start)
-    game.play(0, 1)
-    game.play(1, 5)
-    assert game.values()["global_step"] == 5
-    assert game.play(5, CHUNK) == losses
-    assert differing(whole, game.values()) == set()
-
-
-BROKEN = [({"D_nn2/D_bias": [np.inf]}, 3)]  # D_loss
-BROKEN += [({"D_nn2/D_bias/D_Adam": [np.inf]}, 3)]  # D breaks in its update, so the next loss
-BROKEN += [({"beta1_power": 16.0}, 5)]  # Adam divides by 1 - power: 16, 8, 4, 2, then 1
-
-
-@pytest.mark.parametrize("broken, step", BROKEN)
-def test_the_first_loss_that_is_not_finite_ends_the_game_and_the_step_names_it(game, broken, step):
-    assert np.isfinite(game.play(0, 3)).all()
-    game.load(broken)
-    assert not np.isfinite(game.play(3, CHUNK)).all()
-    assert game.values()["global_step"] == step + 1
+def test_draws_depend_on_the_seed_and_the_updates_done_alone(game):
+    x, z = game.minibatch(7)
+    same = Game(g_loss="minimax", max_steps=9).minibatch(7)
+    assert (same[0] == x).all() and (same[1] == z).all()
+    for other in (Game(seed=4).minibatch(7), game.minibatch(8)):
+        assert (other[0] == x).mean() < 0.2 and (other[1] == z).mean() < 0.01

@@ -2,146 +2,176 @@
 
 import json
 import re
-import shutil
 
+import conftest as c
 import numpy as np
 import oracle
 import pytest
-from conftest import ONE, SETTING, TAGS, Run, call, options, pixels, tree
+from conftest import CURVES, PICTURE_STEPS, SETTING, STEPS, call, options, pixels, png, shown, tree
 from PIL import Image
 
 import gan_mnist
 
-SEED, RUN = SETTING["seed"], "Run: {0} (if stopped, --output_dir {0} goes on)"
-PROGRESS = r"step (\d+)/{}  D_loss \d+\.\d+  G_loss \d+\.\d+  \d+ steps/s  \d+ s left *"
+SEED = SETTING["seed"]
+PROGRESS = r"step (\d+)/{}\D+ -?\d+\.\d+\D+ -?\d+\.\d+, \d+ steps/s, \d+ s left *"
 
 
-def test_in_a_file_there_are_plain_lines_and_no_noise(runs):
-    first, *steps, empty, score, pictures, curves = runs["one"].out.split("\n")[:-1]
-    name = "outputs/" + runs["one"].folder.name
-    progress = [re.fullmatch(PROGRESS.format(ONE.steps), line) for line in steps]
-    assert [match and match.group(1) for match in progress] == ["5000", str(ONE.steps)]
-    assert (first, empty, runs["one"].err) == (RUN.format(name), "", "")
-    assert re.fullmatch(r"Parzen log-likelihood -?\d+\.\d \+- \d+\.\d nats, sigma 0\.\d+", score)
-    files = f"samples/step_{ONE.steps:07d}.png", "samples.gif", "losses.png"
-    assert pictures == "Pictures: " + ", ".join(f"{name}/{file}" for file in files)
-    assert re.fullmatch(r"Curves: /\S+ -m tensorboard.main --logdir outputs", curves)
+def console(run, last):
+    """The progress in what a run said: its lines, which are of the form, and the last lines."""
+    first, *lines = re.split("[\n\r]", run.out.rstrip())
+    steps = [re.fullmatch(PROGRESS.format(last), line) for line in lines]
+    name, count = f"outputs/{run.folder.name}", sum(map(bool, steps))
+    assert all(steps[:count]) and int(steps[count - 1].group(1)) == last
+    assert first.startswith(f"Run: {name} ") and f"--output_dir {name}" in first and run.err == ""
+    assert all(file in run.out for file in ("samples.gif", "losses.png"))
+    assert lines[-1].endswith("-m tensorboard.main --logdir outputs")
+    return lines[:count]
 
 
-def test_on_a_terminal_progress_stays_in_place(runs):
-    lines = runs["terminal"].out.split("\n")
-    *steps, end = lines[1].split("\r")
-    progress = [re.fullmatch(PROGRESS.format(300), piece) for piece in steps]
-    assert [match and match.group(1) for match in progress] == ["100", "200", "300"]
-    assert (end, len(lines), runs["terminal"].err) == ("", 6, "")
+def test_in_a_file_there_are_plain_lines_and_on_a_terminal_one_line_written_over_and_over(runs):
+    console(runs["whole"], STEPS)
+    assert "\r" not in runs["whole"].out
+    lines = console(runs["short"], 300)
+    assert runs["short"].out.count("\r") == len(lines) - 1 > 3
+    assert len(set(map(len, lines))) == 1  # each covers the one before
 
 
-def test_the_folder_holds_the_files_of_the_contract_and_nothing_else(runs):
-    folder = runs["one"].folder
+def test_the_folder_has_what_was_promised_and_nothing_else_and_no_images_in_checkpoints(runs, data):
+    folder = runs["whole"].folder
     found = {str(path.relative_to(folder)) for path in tree(folder)}
     expected = {"checkpoint", "flags.json", "losses.png", "samples.gif", "samples"}
-    expected |= {f"samples/step_{step:07d}.png" for step in ONE.pictures}
+    expected |= {f"samples/step_{step:07d}.png" for step in PICTURE_STEPS}
     others = re.compile(r"events\.out\.tfevents\..*|model\.ckpt-\d+\.(index|data-00000-of-00001)")
     assert {name for name in found if not others.fullmatch(name)} == expected
-    assert f"model.ckpt-{ONE.steps}.index" in found and len(list(folder.glob("events.*"))) == 1
+    assert f"model.ckpt-{STEPS}.index" in found and len(list(folder.glob("events.*"))) == 1
+    flags = SETTING | {"max_steps": STEPS, "summary_steps": 50, "input_data_dir": str(data)}
+    assert json.loads((folder / "flags.json").read_text()).items() >= flags.items()
+    values, names = c.variables(folder), [*oracle.NAMES["D"], *oracle.NAMES["G"]]
+    assert values["global_step"] == STEPS * (SETTING["d_step"] + SETTING["g_step"])
+    slots = {name for name in values if name.startswith(tuple(names))} - set(names)
+    assert {name + "/ExponentialMovingAverage" for name in oracle.NAMES["G"]} <= slots
+    assert len(slots) == 4 + 2 * len(names)  # with Adam's m and v
+    assert all(values[name].shape == () for name in set(values) - slots - set(names))
 
 
-def test_flags_are_kept_in_flags_json_and_shown_as_text(runs, data):
-    expected = dict(SETTING, max_steps=ONE.steps, summary_steps=ONE.every, input_data_dir=str(data))
-    expected.update(output_dir="outputs/" + runs["one"].folder.name, sample=0)
-    assert json.loads((runs["one"].folder / "flags.json").read_text()) == expected
-    curves = runs["one"].shown()
-    ((step, text),) = next(curves[tag] for tag in curves if TAGS.text in tag)
-    lines = {line.strip() for line in text.splitlines()}
-    assert step == 0 and lines == {f"--{name} {value}" for name, value in expected.items()}
-
-
-def test_curves_have_a_point_at_every_summary_step(runs):
-    curves, steps = runs["one"].shown(), list(range(0, ONE.steps + 1, ONE.every))
-    expected = {tag: steps for tag in TAGS.curves}
-    expected.update({TAGS.score: ONE.pictures, TAGS.pictures: ONE.pictures})
-    expected[TAGS.speed] = sorted({*steps, *ONE.pictures} - {0})
-    curves = {tag: points for tag, points in curves.items() if TAGS.text not in tag}
-    assert {tag: [step for step, _ in points] for tag, points in curves.items()} == expected
-
-
-def test_curves_show_the_networks_without_dropout_on_images_held_out(runs, data):
-    run, (_, validation, test) = runs["one"], gan_mnist.load_data(data)
-    theta, curves = run.variables(), run.shown()
+def test_curves_show_the_networks_on_images_held_out_at_every_summary_step(runs, data):
+    folder, steps = runs["whole"].folder, list(range(0, STEPS + 1, 50))
+    theta, curves = c.variables(folder), shown(folder)
+    expected = {tag: steps for tag in CURVES}
+    expected |= {c.SCORE: PICTURE_STEPS, c.PICTURES: PICTURE_STEPS, c.SPEED: steps[1:]}
+    curves[c.SPEED].pop(0, None)  # nothing is known yet
+    assert {tag: list(points) for tag, points in curves.items()} == expected
+    _, validation, test = gan_mnist.load_data(data)
     z = np.float32(np.random.RandomState(SEED).uniform(-1, 1, [256, 100]))
-    real = oracle.discriminator(theta, validation / 255.0)[1]
+    real = oracle.discriminator(theta, validation / 255)[1]
     fake = oracle.discriminator(theta, oracle.generator(theta, z)[1])[1]
     losses = oracle.discriminator_loss(real, fake), oracle.generator_loss(fake, "non_saturating")
     expected = [*losses, oracle.sigmoid(real).mean(), oracle.sigmoid(fake).mean()]
-    assert [curves[tag][-1][0] for tag in TAGS.curves] == [ONE.steps] * 4
-    assert [curves[tag][-1][1] for tag in TAGS.curves] == pytest.approx(expected, rel=1e-4)
+    assert [curves[tag][STEPS] for tag in CURVES] == pytest.approx(expected, rel=1e-4)
     samples = np.uint8(oracle.digits(theta, 10_000, SEED + 1) + 0.5)
-    score = gan_mnist.parzen_log_likelihood(samples, validation, test)
-    assert curves[TAGS.score][-1][1] == pytest.approx(score[0], abs=0.1)
-    printed = re.search(r"(-?[\d.]+) \+- ([\d.]+) nats, sigma ([\d.]+)", run.out).groups()
-    assert [float(number) for number in printed] == pytest.approx(score, abs=0.1)
+    score = oracle.log_likelihoods(test, samples, 0.2).mean()
+    assert curves[c.SCORE][STEPS] == pytest.approx(score, abs=0.3)
+    printed = re.search(r"log-likelihood\D*?(-?\d+\.\d)", runs["whole"].out)[1]
+    assert float(printed) == pytest.approx(score, abs=0.3)
+
+
+@pytest.mark.parametrize("n", [1, 45, 1203])
+def test_the_score_is_the_mean_log_likelihood_worked_out_term_by_term(n):
+    noise = np.random.RandomState(0).normal(128, 60, [1240, 784])
+    samples, images = np.split(np.uint8(noise.clip(0, 255)), [30])
+    images = np.concatenate([images, samples // 2 * 2, samples * 0])[-n:]  # far and near
+    score = np.ravel(gan_mnist.parzen_log_likelihood(samples, images, 0.3))[0]
+    assert score == pytest.approx(oracle.log_likelihoods(images, samples, 0.3).mean(), abs=0.01)
 
 
 def test_pictures_are_what_the_averaged_weights_draw_from_one_z_and_the_events_have_them(runs):
-    run = runs["one"]
-    for step, encoded in run.shown()[TAGS.pictures]:
-        assert run.png(step).read_bytes() == encoded
-        assert pixels(run.png(step)).shape == (448, 448)
-    with gan_mnist.tf.Graph().as_default():
-        session = gan_mnist.GAN(gan_mnist.parse_flags(options())).session
-        first = session.run({v.op.name: v for v in gan_mnist.tf.global_variables()})
-    for step, values in ((0, first), (ONE.steps, run.variables())):
-        expected = oracle.digits(values, 64, SEED).reshape(8, 8, 28, 28).swapaxes(1, 2)
-        drawn = pixels(run.png(step))[::2, ::2]
-        assert np.abs(drawn - expected.reshape(224, 224)).max() <= 0.51  # rounded
+    folder = runs["whole"].folder
+    pictures = shown(folder)[c.PICTURES]
+    assert pictures == {step: png(folder, step) for step in PICTURE_STEPS}
+    gan = gan_mnist.GAN(gan_mnist.parse_flags(options()), np.zeros([1, 784], np.uint8))
+    variables = {v.op.name: v for v in gan.session.graph.get_collection("variables")}
+    for step, values in ((0, gan.session.run(variables)), (STEPS, c.variables(folder))):
+        grid = oracle.digits(values, 64, SEED).reshape(8, 8, 28, 28).swapaxes(1, 2)
+        expected = np.kron(grid.reshape(224, 224), np.ones([2, 2]))
+        drawn = pixels(pictures[step])
+        assert drawn.shape[1] == 448 and np.abs(drawn[:448] - expected).max() <= 0.51  # rounded
 
 
-def test_the_animation_shows_every_picture_in_turn_and_holds_the_last(runs):
-    times = []
-    with Image.open(str(runs["one"].folder / "samples.gif")) as animation:
-        assert (animation.format, animation.n_frames) == ("GIF", len(ONE.pictures))
-        for k, step in enumerate(ONE.pictures):
+def test_the_animation_shows_every_picture_in_turn_and_losses_png_four_curves(runs):
+    folder = runs["whole"].folder
+    with Image.open(folder / "samples.gif") as animation:
+        assert (animation.format, animation.n_frames) == ("GIF", len(PICTURE_STEPS))
+        for k, step in enumerate(PICTURE_STEPS):
             animation.seek(k)
-            times.append(animation.info["duration"])
-            assert (np.array(animation.convert("L")) == pixels(runs["one"].png(step))).all()
-    assert len(set(times[:-1])) == 1 and times[-1] >= 5 * times[0]
-
-
-def test_losses_png_is_a_figure_with_curves(runs):
-    figure = pixels(runs["one"].folder / "losses.png")[..., :3]
+            frame = np.array(animation.convert("L"))
+            assert (frame[:448] == pixels(png(folder, step))[:448]).all()
+            assert animation.info["duration"] >= 100  # milliseconds
+            assert (frame[448:] > 200).any()  # the step is written below
+    figure = pixels((folder / "losses.png").read_bytes())[..., :3]
     assert min(figure.shape[:2]) >= 500 and (figure == 255).all(2).mean() > 0.5
     for panel in np.array_split(figure, 2):
         for colour in ([31, 119, 180], [255, 127, 14]):  # matplotlib's blue and orange
             assert (panel == colour).all(2).sum() > 200
 
 
-def test_the_same_flags_and_seed_give_the_same_run_however_often_it_is_looked_at(runs):
-    one, other = runs["one"], runs["terminal"]
-    assert one.folder != other.folder and one.folder.parent == other.folder.parent
-    curves, others = one.shown(), other.shown()
-    for tag, common in [(tag, 9) for tag in TAGS.curves] + [(TAGS.score, 3), (TAGS.pictures, 3)]:
-        curve, other = dict(curves[tag]), dict(others[tag])
-        both = set(curve) & set(other)
-        assert len(both) == common and [curve[s] for s in both] == [other[s] for s in both]
+def test_the_same_seed_gives_the_same_run_however_often_it_is_looked_at(runs, data, tmp_path):
+    whole, short = runs["whole"].folder, runs["short"].folder
+    assert whole != short and whole.parent == short.parent
+    for tag in CURVES:
+        assert shown(whole)[tag][0] == shown(short)[tag][0]
+    flags = options(input_data_dir=data, max_steps=100, output_dir="run", seed=4)
+    assert call(*flags, cwd=tmp_path)[0] == 0
+    for step in (0, 100, 200):
+        assert png(whole, step) == png(short, step)
+        assert step == 200 or png(whole, step) != png(tmp_path / "run", step)
 
 
-def test_sample_draws_the_averaged_weights_anew_each_time_and_touches_nothing_else(runs, tmp_path):
-    folder, drawn = tmp_path / "run", []
-    shutil.copytree(str(runs["one"].folder), str(folder))
-    before = tree(folder)
+def test_sample_draws_the_averaged_weights_anew_each_time_and_touches_nothing_else(copy):
+    before, drawn, new = tree(copy), [], {"generated.npy", "generated.png"}
     for n, seed in ((30, SEED), (30, 5), (1, 5), (30, SEED)):
         flags = ["--output_dir=run", "--sample", n] + (["--seed=5"] if seed == 5 else [])
-        status, out, err = call(*flags, cwd=tmp_path)
-        assert (status, out.count("\n"), err) == (0, 1, "")
-        assert "run/generated.npy" in out and "run/generated.png" in out
-        digits = np.load(str(folder / "generated.npy"))
+        status, out, err = call(*flags, cwd=copy.parent)
+        assert (status, out.count("\n"), err) == (0, 1, "") and "run/generated.npy" in out
+        digits = np.load(copy / "generated.npy")
         assert digits.dtype == np.uint8 and digits.shape == (n, 28, 28)
-        expected = oracle.digits(Run(folder).variables(), n, seed)
+        expected = oracle.digits(c.variables(copy), n, seed)
         assert np.abs(digits.reshape(n, 784) - expected).max() <= 0.51
-        gan_mnist.save_grid(tmp_path / "grid.png", digits.reshape(n, 784))
-        assert (tmp_path / "grid.png").read_bytes() == (folder / "generated.png").read_bytes()
+        side = int(np.ceil(np.sqrt(n)))  # in reading order, twice enlarged; what is left is black
+        digits = np.concatenate([digits, np.zeros([side**2 - n, 28, 28])])
+        grid = np.block([list(digits[row * side : (row + 1) * side]) for row in range(side)])
+        picture = pixels((copy / "generated.png").read_bytes())
+        assert (picture[: 56 * side] == np.kron(grid, np.ones([2, 2]))).all()
         drawn.append(digits.tobytes())
+    after = tree(copy)
     assert drawn[0] == drawn[3] != drawn[1]
-    after = tree(folder)
-    assert {path.name for path in set(after) - set(before)} == {"generated.npy", "generated.png"}
-    assert before == {path: after[path] for path in before}
+    assert {p.name for p in after if after[p] != before.get(p)} - {"run"} == new
+
+
+def test_what_tensorflow_says_when_it_dies_is_heard(data, tmp_path):
+    flags = options(input_data_dir=data, max_steps=1)
+    status, _, err = c.run(*flags, cwd=tmp_path, TF_XLA_FLAGS="--typo")
+    assert status != 0 and "--typo" in err
+    (tmp_path / "tensorflow").mkdir()
+    code = "import os\nos.write(2, b'no such instruction')\nos.abort()"
+    (tmp_path / "tensorflow" / "__init__.py").write_text(code)
+    status, _, err = c.run(*flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert status < 0 and "no such instruction" in err
+
+
+def test_an_encoding_too_small_for_the_folders_name_damages_nothing(data, tmp_path):
+    flags = options(input_data_dir=data, max_steps=1, output_dir="zähler")
+    status, _, err = c.run(*flags, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    if status == 0:
+        assert err == "" and (tmp_path / "zähler" / "losses.png").exists()
+    else:
+        assert status == 2 and not list(tmp_path.iterdir())
+        c.one_line(err)
+
+
+def test_an_output_that_is_closed_early_ends_the_run_without_a_traceback(data, tmp_path):
+    process = c.start(*options(input_data_dir=data, max_steps=300), cwd=tmp_path)
+    assert process.stdout.readline().startswith(b"Run: ")
+    process.stdout.close()
+    process.stdout = None
+    status, _, err = c.finish(process)
+    assert status in (0, 1) and "Exception" not in err and "Traceback" not in err

@@ -1,10 +1,10 @@
 """How fast gan_mnist.py trains, beside other ways to train the same GAN on this machine.
 
-    python tests/experiments/benchmark.py [--peers-python PATH]
+    python tests/experiments/benchmark.py [--peers-python PATH] [--r1_gamma 0 --g_step 1]
 
-Contenders are processes that take turns within a round, so that a ratio compares two measurements
-made under the same conditions. Start-up and compilation are left out; curves, pictures and
-checkpoints of gan_mnist.py are not. PyTorch and JAX are optional: see requirements.txt here.
+All contenders play the game of the script's defaults, but for flags given here, as processes that
+take turns within a round, so that a ratio compares measurements under the same conditions. Start-up
+and compilation are not timed; the script's curves, pictures and checkpoints are.
 """
 
 import argparse
@@ -23,150 +23,175 @@ import numpy as np  # TensorFlow only in a contender: a child's peak memory star
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-OURS, SCRIPT = "gan_mnist.py", [sys.executable, str(ROOT / "gan_mnist.py")]
-STEPS, PEER_STEPS = 10_000, 2000
-Z_SIZE, HIDDEN, PIXELS = 100, 128, 784
-D_RATE, G_RATE, BETA1, BETA2, DROPOUT, EMA = 1e-3, 8e-3, 0.0, 0.99, 0.5, 0.9999
-# in a step, for an image: products with G_nn1 forward and backward, with G_nn2, with D_nn1
-FLOP = 2 * ((2 + 1) * Z_SIZE * HIDDEN + (2 + 2 + 3 + 3) * HIDDEN * PIXELS)
+import gan_mnist
+from gan_mnist import HIDDEN, PIXELS, Z_SIZE
+
+OURS, SCRIPT = "gan_mnist.py", [sys.executable, gan_mnist.__file__]
 
 
 def training_images():
     """MNIST's first 55,000 training images, uint8 [55000, 784]."""
-    content = gzip.decompress((ROOT / "MNIST_data/train-images-idx3-ubyte.gz").read_bytes())
-    return np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS)[:55_000]
+    with gzip.open(ROOT / "MNIST_data/train-images-idx3-ubyte.gz") as file:
+        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, PIXELS)[:55_000]
 
 
-def timed(play):
+def flop(flags):
+    """FLOP of a training step's matrix products."""
+    small, large = Z_SIZE * HIDDEN, HIDDEN * PIXELS  # products with G_nn1; with G_nn2 or D_nn1
+    # G forward; D_nn1 on x and G(z), forward and its weights; R1: d logit/dx, its two derivatives
+    D = small + large + (2 + 2) * large + (3 * large if flags.r1_gamma else 0)
+    # G and D forward; backward through D_nn1, to G_nn2's weights and input, to G_nn1's weights
+    G = small + 2 * large + 3 * large + small
+    return 2 * flags.batch_size * (flags.d_step * D + flags.g_step * G)
+
+
+def game(flags):
+    """The flags that every contender gets."""
+    names = ("batch_size", "d_step", "g_step", "r1_gamma")
+    return [part for name in names for part in ("--" + name, str(vars(flags)[name]))]
+
+
+def timed(play, flags):
     """Milliseconds a training step, for a function that plays so many, after a warm-up."""
-    play(200)
+    play(500)
     start = time.perf_counter()
-    play(PEER_STEPS)
-    return (time.perf_counter() - start) / PEER_STEPS * 1e3
+    play(flags.steps)
+    return (time.perf_counter() - start) / flags.steps * 1e3
 
 
-def whole_script(batch):
+def whole_script(flags):
     """gan_mnist.py itself, by its event file: the second half, with the pictures of a long run."""
-    import gan_mnist
-
     with tempfile.TemporaryDirectory() as folder:
-        flags = f"--batch_size {batch} --max_steps {STEPS} --beta1 {BETA1} --beta2 {BETA2} "
-        flags += f"--dropout {DROPOUT} --ema_decay {EMA} --output_dir {folder}"
-        subprocess.run(SCRIPT + flags.split(), check=True)
-        gan_mnist.import_tensorflow()  # in silence; TensorBoard needs it
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        points = EventAccumulator(folder, {"scalars": 0}).Reload().Scalars("losses/D_loss")
-    first, last = points[len(points) // 2], points[-1]
+        run = [*SCRIPT, *game(flags), "--max_steps", str(5 * flags.steps), "--output_dir", folder]
+        subprocess.run(run, check=True)
+        gan_mnist.import_packages()
+        events = gan_mnist.EventAccumulator(folder, {"scalars": 0}).Reload()
+        points = events.Scalars("losses/D_loss")
+    first, *_, last = (point for point in points if point.step >= 2.5 * flags.steps)
     return (last.wall_time - first.wall_time) / (last.step - first.step) * 1e3
 
 
-def feed_dict_loop(batch):
-    """The plain TensorFlow 1 script: placeholders, and a session.run for each update."""
-    import gan_mnist
-
-    gan_mnist.import_tensorflow()
+def feed_dict_loop(flags):
+    """The plain TensorFlow 1 script: minibatches and noise by NumPy, fed in session.run."""
+    gan_mnist.import_packages()
     tf = gan_mnist.tf
-    x = tf.placeholder(tf.float32, [None, PIXELS])
-    z = tf.placeholder(tf.float32, [None, Z_SIZE])
-    keep = lambda: tf.nn.dropout(tf.ones([batch, HIDDEN]), rate=DROPOUT)
-    logit_real = gan_mnist.discriminator(x, keep())
-    logit_fake = gan_mnist.discriminator(gan_mnist.generator(z), keep())
+    x, z = (tf.placeholder(tf.float32, [None, size]) for size in (PIXELS, Z_SIZE))
+    logit_real = gan_mnist.discriminator(x)
+    logit_fake = gan_mnist.discriminator(gan_mnist.generator(z))
     D_loss = gan_mnist.discriminator_loss(logit_real, logit_fake)
     G_loss = gan_mnist.generator_loss(logit_fake, "non_saturating")
+    R1 = gan_mnist.r1_penalty(logit_real, x, flags.r1_gamma) if flags.r1_gamma else 0
     theta_D, theta_G = tf.trainable_variables("D_"), tf.trainable_variables("G_")
-    D_update = tf.train.AdamOptimizer(D_RATE, BETA1, BETA2).minimize(D_loss, var_list=theta_D)
-    G_update = tf.train.AdamOptimizer(G_RATE, BETA1, BETA2).minimize(G_loss, var_list=theta_G)
+    adam = functools.partial(tf.train.AdamOptimizer, beta1=flags.beta1, beta2=flags.beta2)
+    D_update = adam(flags.d_learning_rate).minimize(D_loss + R1, var_list=theta_D)
+    G_update = adam(flags.g_learning_rate).minimize(G_loss, var_list=theta_G)
     with tf.control_dependencies([G_update]):
-        G_update = tf.train.ExponentialMovingAverage(EMA).apply(theta_G)
+        G_update = tf.train.ExponentialMovingAverage(flags.ema_decay).apply(theta_G)
     images, rng = training_images(), np.random.default_rng()
-    noise = lambda: rng.random([batch, Z_SIZE], np.float32) * 2 - 1
+    noise = lambda: rng.random([flags.batch_size, Z_SIZE], np.float32) * 2 - 1
 
     def play(steps):
         for _ in range(steps):
-            minibatch = images[rng.integers(len(images), size=batch)] / np.float32(255)
-            session.run([D_update, D_loss], {x: minibatch, z: noise()})
-            session.run([G_update, G_loss], {z: noise()})
+            for _ in range(flags.d_step):
+                rows = rng.integers(len(images), size=flags.batch_size)
+                session.run([D_update, D_loss], {x: images[rows] / np.float32(255), z: noise()})
+            for _ in range(flags.g_step):
+                session.run([G_update, G_loss], {z: noise()})
 
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        return timed(play)
+        return timed(play, flags)
 
 
-def pytorch(batch, compiled):
-    """PyTorch: modules and fused Adam; compiled: both losses through torch.compile."""
+def pytorch(flags, compiled):
+    """PyTorch: modules and fused Adam; compiled: both losses by torch.compile."""
     import torch
-    from torch import nn
+    from torch.nn import Linear, Sequential, Sigmoid, Tanh
     from torch.nn.functional import softplus
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    G_nn1, G_nn2 = nn.Linear(Z_SIZE, HIDDEN), nn.Linear(HIDDEN, PIXELS)
-    D_nn1, D_nn2 = nn.Linear(PIXELS, HIDDEN), nn.Linear(HIDDEN, 1)
-    for layer in (G_nn1, G_nn2, D_nn1, D_nn2):
-        nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
-        nn.init.constant_(layer.bias, 0.1)
-    G = nn.Sequential(G_nn1, nn.Tanh(), G_nn2, nn.Sigmoid())
-    D = nn.Sequential(D_nn1, nn.Tanh(), nn.Dropout(DROPOUT), D_nn2)
-    D_adam = torch.optim.Adam(D.parameters(), D_RATE, (BETA1, BETA2), fused=True)
-    G_adam = torch.optim.Adam(G.parameters(), G_RATE, (BETA1, BETA2), fused=True)
-    average = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(EMA))
+    G = Sequential(Linear(Z_SIZE, HIDDEN), Tanh(), Linear(HIDDEN, PIXELS), Sigmoid())
+    D = Sequential(Linear(PIXELS, HIDDEN), Tanh(), Linear(HIDDEN, 1))
+    adam = functools.partial(torch.optim.Adam, betas=(flags.beta1, flags.beta2), fused=True)
+    D_adam = adam(D.parameters(), flags.d_learning_rate)
+    G_adam = adam(G.parameters(), flags.g_learning_rate)
+    average = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(flags.ema_decay))
     images = torch.from_numpy(training_images().copy())
-    noise = lambda: torch.rand(batch, Z_SIZE) * 2 - 1
+    noise = lambda: torch.rand(flags.batch_size, Z_SIZE) * 2 - 1
 
     def D_loss():
-        x = images[torch.randint(len(images), (batch,))].float() / 255
+        x = images[torch.randint(len(images), (flags.batch_size,))].float() / 255
         with torch.no_grad():
             fake = G(noise())
-        return softplus(-D(x)).mean() + softplus(D(fake)).mean()
+        if not flags.r1_gamma:
+            return softplus(-D(x)).mean() + softplus(D(fake)).mean()
+        if compiled:  # torch.compile has second derivatives of torch.func alone
+            real, pull_back = torch.func.vjp(D, x)
+            (gradient,) = pull_back(torch.ones_like(real))
+        else:
+            real = D(x.requires_grad_())
+            (gradient,) = torch.autograd.grad(real.sum(), x, create_graph=True)
+        penalty = flags.r1_gamma / 2 * (gradient**2).sum(1).mean()
+        return softplus(-real).mean() + softplus(D(fake)).mean() + penalty
 
-    def G_loss():
-        return softplus(-D(G(noise()))).mean()
-
+    G_loss = lambda: softplus(-D(G(noise()))).mean()
     if compiled:  # their gradients, too; fused Adam is as fast outside
         D_loss, G_loss = torch.compile(D_loss), torch.compile(G_loss)
 
+    def update(loss, adam):
+        adam.zero_grad()
+        loss().backward()
+        adam.step()
+
     def play(steps):
         for _ in range(steps):
-            for loss, adam in ((D_loss, D_adam), (G_loss, G_adam)):
-                D.requires_grad_(loss is D_loss)
-                adam.zero_grad()
-                loss().backward()
-                adam.step()
-            average.update_parameters(G)
+            D.requires_grad_(True)
+            for _ in range(flags.d_step):
+                update(D_loss, D_adam)
+            D.requires_grad_(False)
+            for _ in range(flags.g_step):
+                update(G_loss, G_adam)
+                average.update_parameters(G)
 
-    return timed(play)
+    return timed(play, flags)
 
 
-def jax_jit(batch, length):
+def jax_jit(flags, length):
     """JAX with Optax: a jit of a scan of so many training steps; 1: of just a step."""
     import jax
     import optax
     from jax import numpy as jnp
     from jax.nn import sigmoid, softplus
 
-    def network(theta, inputs, keep=1):
+    def network(theta, inputs):
         (W1, b1), (W2, b2) = theta
-        return jnp.tanh(inputs @ W1 + b1) * keep @ W2 + b2
+        return jnp.tanh(inputs @ W1 + b1) @ W2 + b2
 
-    def D_loss(theta_D, x, fake, keep):
-        real, fake = network(theta_D, x, keep[0]), network(theta_D, fake, keep[1])
-        return softplus(-real).mean() + softplus(fake).mean()
+    def D_loss(theta_D, theta_G, x, z):
+        real, pull_back = jax.vjp(functools.partial(network, theta_D), x)
+        fake = network(theta_D, sigmoid(network(theta_G, z)))
+        gradient = pull_back(jnp.ones_like(real))[0] if flags.r1_gamma else jnp.zeros([1, 1])
+        penalty = flags.r1_gamma / 2 * (gradient**2).sum(1).mean()
+        return softplus(-real).mean() + softplus(fake).mean() + penalty
 
-    def G_loss(theta_G, theta_D, z, keep):
-        return softplus(-network(theta_D, sigmoid(network(theta_G, z)), keep)).mean()
+    def G_loss(theta_G, theta_D, z):
+        return softplus(-network(theta_D, sigmoid(network(theta_G, z)))).mean()
+
+    def update(loss, adam, state, theta, *inputs):
+        change, state = adam.update(jax.grad(loss)(theta, *inputs), state)
+        return optax.apply_updates(theta, change), state
 
     def step(images, state, _):
         theta_D, theta_G, D_state, G_state, average, key = state
-        key, *keys = jax.random.split(key, 4)
-        x = images[jax.random.randint(keys[0], [batch], 0, len(images))] / jnp.float32(255)
-        z = jax.random.uniform(keys[1], [2, batch, Z_SIZE], minval=-1, maxval=1)
-        keep = jax.random.bernoulli(keys[2], 1 - DROPOUT, [3, batch, HIDDEN]) / (1 - DROPOUT)
-        fake = sigmoid(network(theta_G, z[0]))
-        update, D_state = D_adam.update(jax.grad(D_loss)(theta_D, x, fake, keep[:2]), D_state)
-        theta_D = optax.apply_updates(theta_D, update)
-        update, G_state = G_adam.update(jax.grad(G_loss)(theta_G, theta_D, z[1], keep[2]), G_state)
-        theta_G = optax.apply_updates(theta_G, update)
-        average = optax.incremental_update(theta_G, average, 1 - EMA)
+        for _ in range(flags.d_step):
+            key, x_key, z_key = jax.random.split(key, 3)
+            rows = jax.random.randint(x_key, [flags.batch_size], 0, len(images))
+            x = images[rows] / jnp.float32(255)
+            theta_D, D_state = update(D_loss, D_adam, D_state, theta_D, theta_G, x, noise(z_key))
+        for _ in range(flags.g_step):
+            key, z_key = jax.random.split(key)
+            theta_G, G_state = update(G_loss, G_adam, G_state, theta_G, theta_D, noise(z_key))
+            average = optax.incremental_update(theta_G, average, 1 - flags.ema_decay)
         return (theta_D, theta_G, D_state, G_state, average, key), None
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -179,15 +204,16 @@ def jax_jit(batch, length):
             state = scan(state, images)
         jax.block_until_ready(state)
 
+    noise = lambda key: jax.random.uniform(key, [flags.batch_size, Z_SIZE], minval=-1, maxval=1)
     images, key = jnp.asarray(training_images()), jax.random.key(0)
-    normal = jax.nn.initializers.truncated_normal(0.1)
-    layer = lambda *shape: (normal(key, shape), jnp.full(shape[1:], 0.1))
+    layer = lambda *shape: (jax.random.normal(key, shape) / 10, jnp.full(shape[1:], 0.1))
     theta_D = [layer(PIXELS, HIDDEN), layer(HIDDEN, 1)]
     theta_G = [layer(Z_SIZE, HIDDEN), layer(HIDDEN, PIXELS)]
-    D_adam, G_adam = optax.adam(D_RATE, BETA1, BETA2), optax.adam(G_RATE, BETA1, BETA2)
+    D_adam = optax.adam(flags.d_learning_rate, flags.beta1, flags.beta2)
+    G_adam = optax.adam(flags.g_learning_rate, flags.beta1, flags.beta2)
     average = jax.tree.map(jnp.copy, theta_G)
     state = theta_D, theta_G, D_adam.init(theta_D), G_adam.init(theta_G), average, key
-    return timed(play)
+    return timed(play, flags)
 
 
 CONTENDERS = {
@@ -200,39 +226,35 @@ CONTENDERS = {
 }
 
 
-def measure(name, batch, python):
+def measure(name, flags):
     """A contender's ms a step and peak MB, from a process of its own; None if it does not run."""
-    command = [python, __file__, "--contender", name, "--batch", str(batch)]
+    python = sys.executable if name in (OURS, "feed_dict") else flags.peers_python
+    command = [python, __file__, "--contender", name, "--steps", str(flags.steps), *game(flags)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
     print(f"{name} is left out: {done.stderr.strip().splitlines()[-1]}")
 
 
-def sgemm(size=2048):
-    """NumPy's rate of float32 matrix products in GFLOP/s."""
-    a = np.ones([size, size], np.float32)
-    return 2 * size**3 / np.median(timeit.repeat(lambda: a @ a, number=1, repeat=20)) / 1e9
-
-
-def print_table(batch, names, args):
+def print_table(flags):
     """Lets the contenders take turns; prints what they did."""
-    results, rates = {name: [] for name in names}, []
-    for _ in range(args.rounds):
-        rates.append(sgemm())
+    results = {name: [] for name in CONTENDERS if name in (OURS, *flags.only)}
+    rates, a = [], np.ones([2048, 2048], np.float32)  # NumPy's rates of matrix products
+    for _ in range(flags.rounds):
+        seconds = np.median(timeit.repeat(lambda: a @ a, number=1, repeat=20))
+        rates.append(2 * len(a) ** 3 / seconds / 1e9)
         for name in list(results):
-            peer = name not in (OURS, "feed_dict")
-            result = measure(name, batch, args.peers_python if peer else sys.executable)
+            result = measure(name, flags)
             results[name].append(result) if result else results.pop(name)
-    print(f"\nBatch {batch}: {FLOP * batch / 1e6:.0f} MFLOP a step", end=", ")
-    print(f"SGEMM {np.median(rates):.0f} GFLOP/s; medians of {args.rounds} rounds\n")
+    print(f"\n{' '.join(game(flags))}: {flop(flags) / 1e6:.0f} MFLOP a step", end=", ")
+    print(f"SGEMM {np.median(rates):.0f} GFLOP/s; medians of {flags.rounds} rounds\n")
     print("| contender | gan_mnist.py is faster by | ms a step | of SGEMM | peak MB |")
     print("|---|---|---|---|---|")
     ours = np.array(results[OURS])[:, 0]
     for name, rounds in results.items():
         ms, peak = np.array(rounds).T
-        figures = np.median([ms / ours, ms, FLOP * batch / (ms * 1e4) / rates, peak], axis=1)
-        print(f"| {name} |", "{:.2f} | {:.2f} | {:.0f} % | {:.0f} |".format(*figures))
+        figures = np.median([ms / ours, ms, flop(flags) / (ms * 1e4) / rates, peak], axis=1)
+        print(f"| {name} |", "{:.2f} | {:.2f} | {:.0f} % | {:.0f} |".format(*figures), flush=True)
 
 
 def start_times():
@@ -250,22 +272,29 @@ def start_times():
 
 def main():
     """Measures, and prints the tables; or is a contender."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    flags = gan_mnist.parse_flags([])  # the defaults of the script
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=5, help="turns each contender takes")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 128, 256], help="batch sizes")
     parser.add_argument("--only", nargs="+", default=CONTENDERS, help="of " + ", ".join(CONTENDERS))
     parser.add_argument("--peers-python", default=sys.executable, help="has PyTorch and JAX")
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="timed; of the script five times as many"
+    )
+    for name, kind in {"d_step": int, "g_step": int, "r1_gamma": float}.items():
+        parser.add_argument("--" + name, type=kind, help=f"as the script's: {vars(flags)[name]}")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.contender:
-        ms = CONTENDERS[args.contender](args.batch[0])
+    parser.add_argument("--batch_size", type=int, help=argparse.SUPPRESS)
+    flags = parser.parse_args(namespace=flags)
+    if flags.contender:
+        ms = CONTENDERS[flags.contender](flags)
         usage = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         return print(json.dumps([ms, max(one.ru_maxrss for one in usage) * 1024 / 1e6]))
-    for batch in args.batch:
-        print_table(batch, [name for name in CONTENDERS if name in (OURS, *args.only)], args)
-    picture, usage, bare = np.median([start_times() for _ in range(args.rounds)], axis=0)
-    print(f"\nFirst picture {picture:.1f} s after Enter, --help in {usage:.2f} s")
-    print(f"TensorFlow alone: imported in {bare:.1f} s")
+    for batch in flags.batch:
+        flags.batch_size = batch
+        print_table(flags)
+    picture, usage, bare = np.median([start_times() for _ in range(flags.rounds)], axis=0)
+    print(f"\nFirst picture {picture:.1f} s, --help {usage:.2f} s, import tensorflow {bare:.1f} s")
 
 
 if __name__ == "__main__":

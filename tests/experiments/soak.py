@@ -1,7 +1,7 @@
 """Long checks of what a run promises.
 
-python tests/experiments/soak.py kills    kill -9 and go on, again and again, then compare
-python tests/experiments/soak.py steps    memory and speed over a long run of small steps
+python tests/experiments/soak.py kills    kill -9 and resume, again and again, then compare
+python tests/experiments/soak.py steps    memory and speed over a long run of small minibatches
 """
 
 import argparse
@@ -17,27 +17,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import gan_mnist
 
-# the script with a clock that is a hundred times too fast, so that it saves its state often
-HASTY = f"""import sys, time; sys.path.insert(0, {sys.path[0]!r}); import gan_mnist
+# the script with a clock that is a hundred times too fast, so that it saves checkpoints often
+HASTY = f"""import os, sys, time; sys.path.insert(0, {sys.path[0]!r}); import gan_mnist
+sys.stdout = open(os.devnull, "w")  # hundreds of progress lines
 clock = time.perf_counter; time.perf_counter = lambda: 100 * clock(); gan_mnist.main()"""
 
 
 def command(folder, max_steps, *python):
-    """That of a run with small minibatches."""
-    flags = f"--max_steps {max_steps} --batch_size 16 --output_dir".split()
-    return [sys.executable, *python, *flags, str(folder)]
-
-
-def read_events(folder):
-    """What TensorBoard shows of a run."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    return EventAccumulator(str(folder), {"scalars": 0, "images": 0}).Reload()
+    """The command of a run with small minibatches."""
+    flags = f"--max_steps {max_steps} --batch_size 16 --output_dir {folder}"
+    return [sys.executable, *python, *flags.split()]
 
 
 def outcome(folder):
-    """All that kills must not change: {name: bytes of a variable or picture, or points}."""
-    reader, events = gan_mnist.tf.train.load_checkpoint(str(folder)), read_events(folder)
+    """What kills must not change: {name: bytes of a variable or picture, or points}."""
+    reader = gan_mnist.tf.train.load_checkpoint(str(folder))
+    events = gan_mnist.EventAccumulator(str(folder), {"scalars": 0, "images": 0}).Reload()
     names = reader.get_variable_to_shape_map()
     found = {name: reader.get_tensor(name).tobytes() for name in names}
     for tag in set(events.Tags()["scalars"]) - {"speed/steps_per_second"}:
@@ -56,15 +51,15 @@ def kills(folder, max_steps, times):
     for count in range(times + 1):
         states.update(path.read_text() for path in killed.glob("checkpoint"))
         seconds = random.uniform(0, limit) if count < times else None
-        try:  # it kills after so many seconds; in a third of them while the run is starting
+        try:  # the timeout kills the run, in a third of the cases while it starts
             subprocess.run(command(killed, max_steps, "-c", HASTY), check=True, timeout=seconds)
             break
         except subprocess.TimeoutExpired:
             print(f"kill {count + 1} after {seconds:.1f} s", flush=True)
-    gan_mnist.import_tensorflow()
+    gan_mnist.import_packages()
     ours, theirs = outcome(whole), outcome(killed)
     different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    print(f"{count} kills; the run went on from {len(states)} different checkpoints")
+    print(f"{count} kills; the run was resumed from {len(states)} different checkpoints")
     print(f"Of {len(ours)} variables, curves and pictures differ: {different or 'none'}")
 
 
@@ -75,9 +70,10 @@ def steps(folder, max_steps, _):
         pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
         memory.append((time.time(), pages * resource.getpagesize() / 1e6))
         time.sleep(0.2)
-    gan_mnist.import_tensorflow()
-    points = read_events(folder).Scalars("losses/D_loss")
-    for first, last in itertools.pairwise(points[:: len(points) // 10]):
+    gan_mnist.import_packages()
+    events = gan_mnist.EventAccumulator(str(folder), {"scalars": 0}).Reload()
+    points = events.Scalars("losses/D_loss")[:: max_steps // 1000]
+    for first, last in itertools.pairwise(points):
         speed = (last.step - first.step) / (last.wall_time - first.wall_time)
         resident = max(mb for then, mb in memory if first.wall_time <= then <= last.wall_time)
         print(f"steps {first.step:7} on: {speed:6.0f} steps/s, {resident:6.1f} MB at most")
