@@ -141,7 +141,7 @@ class GAN:
         tf.summary.scalar("probabilities/D_real", tf.reduce_mean(tf.sigmoid(logit_real)))
         tf.summary.scalar("probabilities/D_fake", tf.reduce_mean(tf.sigmoid(logit_fake)))
         self.curves = tf.summary.merge_all()  # these, and every other tf.summary of the graph
-        self.session = tf.Session()
+        self.session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1))  # faster
         self.session.run(tf.global_variables_initializer())
         self.session.run(preloaded.initializer, {preload: images})
         self.saver = tf.train.Saver(save_relative_paths=True)
@@ -256,7 +256,7 @@ def recorder(gan, flags, steps_done, validation, test):
             summary.value.add(tag="score/parzen_log_likelihood", simple_value=score)
         if summary.value:
             writer.add_summary(summary, step)
-        due = last or now - saved > 10  # seconds
+        due = last or now - saved > 5  # seconds
         if due:
             writer.flush()  # first: points before a checkpoint are not written again
             path = f"{folder.resolve(strict=True)}/model.ckpt"  # strict: an error if it vanished
@@ -311,8 +311,8 @@ def sample(flags):
 
 # ---------------------------------------------------------------------------------- command line
 NUMBERS = (  # name, default, minimum, maximum, meaning
-    ("max_steps", 20_000, 1, 9_999_999, "training steps"),
-    ("batch_size", 256, 1, 10_000, "minibatch size"),
+    ("max_steps", 25_000, 1, 9_999_999, "training steps"),
+    ("batch_size", 128, 1, 10_000, "minibatch size"),
     ("d_step", 1, 1, 20, "updates of D per training step"),
     ("g_step", 2, 1, 20, "updates of G per training step"),
     ("r1_gamma", 3.0, 0.0, 1000.0, "weight of D's gradient penalty; 0: none"),
