@@ -115,7 +115,8 @@ class GAN:
         logit_fake = discriminator(generator(self.z))
         with tf.name_scope("D_loss"):
             self.D_loss = discriminator_loss(logit_real, logit_fake)
-            D_objective = self.D_loss + r1_penalty(logit_real, self.x, flags.r1_gamma)
+            penalty = r1_penalty(logit_real, self.x, flags.r1_gamma) if flags.r1_gamma else 0.0
+            D_objective = self.D_loss + penalty
         with tf.name_scope("G_loss"):
             self.G_loss = generator_loss(logit_fake, flags.g_loss)
 
@@ -367,8 +368,7 @@ def fail(message, status=2):
 
 
 def import_packages():
-    """Imports the slow packages, deferred so that --help is fast. Meanwhile a second process reads
-    standard error, also of TensorFlow's C++, and prints it if this one dies."""
+    """Imports the slow packages, after --help. Standard error is shown only if that is fatal."""
     global np, tf, Image, ImageDraw, Figure, EventAccumulator
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # only fatal errors
     code = "import sys; s = sys.stdin.read(); sys.stderr.write('' if s.endswith('\\0') else s)"

@@ -13,24 +13,20 @@ WRONG = {name: ["0", "-1", "1.5", "1e3", "99999999999"] for name in COUNTS}
 WRONG |= {name: ["-1", "1.5", "99999999999"] for name in ("sample", "seed")}
 WRONG |= {name: ["-1e-9", "1e9"] for name in ("d_learning_rate", "g_learning_rate", "r1_gamma")}
 WRONG |= {name: ["-1e-9", "1"] for name in ("beta1", "beta2", "ema_decay")}
+WRONG["g_loss"] = ["hinge"]
 
 
-@pytest.mark.parametrize("name", sorted(WRONG))
-def test_values_out_of_range_or_no_numbers_are_refused(tmp_path, name):
-    for value in WRONG[name] + ["nan", "inf", "-inf", "ten", "", "1,5", "0x10"]:
+@pytest.mark.parametrize("name", [*WRONG, "unknown", "batch"])
+def test_invalid_values_and_unknown_or_abbreviated_flags_are_refused(tmp_path, name):
+    numbers = ["nan", "inf", "-inf", "ten", "", "1,5", "0x10"]
+    for value in WRONG.get(name, ["1", "9"]) + numbers:
         refused(tmp_path, "--input_data_dir=none", f"--{name}={value}", parts=[f"--{name}"])
-    refused(tmp_path, f"--{name}", parts=[f"--{name}"])
-
-
-@pytest.mark.parametrize(
-    "flag", ["--unknown", "--unknown=1", "word", "--g_loss=hinge", "--batch=9"]
-)
-def test_unknown_and_abbreviated_flags_are_refused(tmp_path, flag):
-    refused(tmp_path, "--input_data_dir=none", flag, parts=flag.split("="))
+    refused(tmp_path, "--input_data_dir=none", f"--{name}", parts=[f"--{name}"])
+    refused(tmp_path, "--input_data_dir=none", name, parts=[name])
 
 
 @pytest.mark.parametrize("name", ["", "run[1]", "lr[0.1]", "a*", "b?", "c\\d", "x/y[1]/z"])
-def test_names_that_are_empty_or_patterns_are_refused(data, tmp_path, name):
+def test_folder_names_that_are_empty_or_patterns_are_refused(data, tmp_path, name):
     (tmp_path / "run1").mkdir()
     (tmp_path / "run1" / "model.ckpt-0.index").write_text("kept")
     flags = options(input_data_dir=data, max_steps=1, output_dir=name)
@@ -38,14 +34,14 @@ def test_names_that_are_empty_or_patterns_are_refused(data, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["file", "file/run", "/dev/null"])
-def test_folders_that_cannot_be_made_or_have_no_run_to_sample_are_refused(data, tmp_path, name):
+def test_folders_that_cannot_be_created_or_sampled_are_refused(data, tmp_path, name):
     (tmp_path / "file").write_text("kept")
     flags = options(input_data_dir=data, output_dir=name, max_steps=1)
     refused(tmp_path, *flags, parts=[name], status=(1, 2))
     refused(tmp_path, *flags, "--sample=3", parts=[name, "--sample"])
 
 
-def test_the_default_folder_is_new_each_time_and_no_default_is_a_place_on_this_machine():
+def test_the_default_folder_is_always_new_and_no_default_is_an_absolute_path():
     flags = [vars(gan_mnist.parse_flags([])) for _ in range(50)]
     assert len({f["output_dir"] for f in flags}) == 50
     assert all(f["output_dir"].startswith("outputs/") for f in flags)
@@ -76,13 +72,13 @@ def test_a_damaged_flags_json_is_refused(tmp_path, fault):
         refused(tmp_path, "--output_dir=run", flag, parts=[named])
 
 
-def test_help_names_every_flag_and_waits_for_no_package(tmp_path):
+def test_help_names_every_flag_and_imports_no_slow_package(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import gan_mnist\n"
     code += "try: gan_mnist.main(['--help'])\n"
     code += "finally: assert not {'numpy', 'tensorflow', 'matplotlib'} & set(sys.modules)"
     status, out, err = run(cwd=tmp_path, program=["-c", code])
     assert (status, err) == (0, "") and not list(tmp_path.iterdir())
-    assert all(f"--{n} " in out for n in [*WRONG, "g_loss", "input_data_dir", "output_dir"])
+    assert all(f"--{n} " in out for n in [*WRONG, "input_data_dir", "output_dir"])
 
 
 START = f"sys.path.insert(0, {str(ROOT)!r}); import gan_mnist; gan_mnist.main()"
@@ -93,7 +89,7 @@ WITHOUT["output"] += [ROOT / "gan_mnist.py"]
 
 
 @pytest.mark.parametrize("missing", WITHOUT)
-def test_what_is_missing_is_told_before_anything_is_written(tmp_path, missing):
+def test_missing_packages_or_output_are_reported_before_anything_is_written(tmp_path, missing):
     status, _, err = run("--output_dir=run", cwd=tmp_path, program=WITHOUT[missing])
     assert status == 2 and not list(tmp_path.iterdir())
     one_line(err, *([] if missing == "output" else ["pip install -r requirements.txt"]))

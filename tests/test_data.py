@@ -1,4 +1,4 @@
-"""MNIST and other data sets: reading, refusing and downloading."""
+"""MNIST and other data sets: reading and refusing."""
 
 import gzip
 import hashlib
@@ -43,10 +43,9 @@ WRONG |= {"images of 784x1": ("", idx(np.zeros([24, 784]), 2051, 784, 1))}
 def test_a_damaged_or_wrong_file_is_refused_by_name(tmp_path, name, end, contents):
     other = TEST if name == TRAIN else TRAIN
     (tmp_path / other).write_bytes(GOOD)
-    (tmp_path / (name + end)).write_bytes(contents)
-    refused(
-        tmp_path, "--max_steps=1", "--input_data_dir", tmp_path, parts=[tmp_path / (name + end)]
-    )
+    path = tmp_path / (name + end)
+    path.write_bytes(contents)
+    refused(tmp_path, "--max_steps=1", "--input_data_dir", tmp_path, parts=[path])
 
 
 @pytest.mark.parametrize("train, test", [(0, 24), (1, 24), (11, 24), (12, 0), (12, 1)])

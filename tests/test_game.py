@@ -15,7 +15,7 @@ IMAGES[:, 0] = np.arange(220)  # so that a row is known by its first pixel
 
 
 class Game:
-    """A GAN on the images, with its variables by name, and what play tells it of each step."""
+    """A GAN on the images, with its variables by name, and what play reports of each step."""
 
     def __init__(self, **changes):
         self.flags = gan_mnist.parse_flags(options(**changes))
@@ -47,17 +47,18 @@ def test_variables_have_the_names_shapes_and_initial_values_of_the_definition(ga
     assert {v.op.name: tuple(v.shape) for v in trainable} == SHAPES  # D is called twice
     assert all((game.start[name] == np.float32(0.1)).all() for name in SHAPES if "bias" in name)
     for value in (game.start[name] for name in SHAPES if "weight" in name):
-        assert 0.15 < np.abs(value).max() <= 0.2  # cut off at two standard deviations, which
+        assert 0.15 < np.abs(value).max() <= 0.2  # truncated at two standard deviations, which
         assert value.std() == pytest.approx(0.08796, rel=2 / np.sqrt(value.size))  # are then less
         assert abs(value.mean()) < 0.4 / np.sqrt(value.size)
     assert all((game.start[n + "/ExponentialMovingAverage"] == game.start[n]).all() for n in G)
+    assert Game().gan.graph_def == game.gan.graph_def
     weights = {name for name in game.start if "_weight" in name and "Adam" not in name}
     assert differing(game.start, Game(g_loss="minimax", batch_size=5).start) == set()
     assert differing(game.start, Game(seed=4).start) == weights
 
 
 @pytest.mark.parametrize("scale", [1, 20, 200, 1e30])
-def test_losses_and_their_slopes_match_the_oracle_and_are_finite_however_sure_D_is(scale):
+def test_losses_and_their_slopes_match_the_oracle_however_confident_D_is(scale):
     real, fake = np.float32(np.random.RandomState(1).uniform(-scale, scale, (2, 16, 1)))
     real[:2, 0], fake[:2, 0] = (scale, -scale), (scale, -scale)
     kinds = "non_saturating", "minimax"
@@ -90,12 +91,12 @@ def test_the_gradient_penalty_and_its_own_gradient_match_the_oracle(game):
 
 GAMES = {"two of D, one of G": ({}, D + G)}
 GAMES["minimax, two of G"] = ({"g_loss": "minimax", "g_step": 2, "r1_gamma": 9}, D + G)
-GAMES["D alone, no penalty"] = ({"g_learning_rate": 0.0, "r1_gamma": 0.0, "d_step": 1}, D)
-GAMES["G alone, no average"] = ({"d_learning_rate": 0.0, "ema_decay": 0.0, "beta1": 0.0}, G)
+GAMES["D only, no penalty"] = ({"g_learning_rate": 0.0, "r1_gamma": 0.0, "d_step": 1}, D)
+GAMES["G only, no average"] = ({"d_learning_rate": 0.0, "ema_decay": 0.0, "beta1": 0.0}, G)
 
 
 @pytest.mark.parametrize("changes, moved", GAMES.values(), ids=GAMES)
-def test_the_game_played_is_the_oracles(changes, moved):
+def test_training_matches_the_oracle(changes, moved):
     game, steps = Game(**changes), 5
     n = game.flags.d_step + game.flags.g_step
     draws = [game.minibatch(k) for k in range(steps * n)]
@@ -115,7 +116,7 @@ def test_the_game_played_is_the_oracles(changes, moved):
     assert [name for name in SHAPES if (end[name] != game.start[name]).any()] == moved
 
 
-def test_draws_are_uniform_and_others_in_every_update():
+def test_draws_are_uniform_and_differ_in_every_update():
     game = Game(batch_size=64)
     x, z = (np.array(drawn) for drawn in zip(*map(game.minibatch, range(300))))
     assert (x.shape, z.shape, x.dtype, z.dtype) == ((300, 64, 784), (300, 64, 100), "f4", "f4")
@@ -131,7 +132,7 @@ def test_draws_are_uniform_and_others_in_every_update():
     assert all(abs((shares * z[k::100]).mean()) < 0.005 for k in range(100))  # x tells nothing of z
 
 
-def test_draws_depend_on_the_seed_and_the_updates_done_alone(game):
+def test_draws_depend_only_on_the_seed_and_the_number_of_updates(game):
     x, z = game.minibatch(7)
     same = Game(g_loss="minimax", max_steps=9).minibatch(7)
     assert (same[0] == x).all() and (same[1] == z).all()

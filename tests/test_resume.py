@@ -1,4 +1,4 @@
-"""A run that is killed, stopped, extended or broken stays what it would have been, or says why."""
+"""Runs that are killed, stopped, extended or damaged: same results as without, or a clear error."""
 
 import itertools
 import shutil
@@ -16,7 +16,7 @@ import gan_mnist
 FOLDER = "--output_dir=run"
 
 
-def test_a_run_extended_killed_and_stopped_ends_as_one_never_stopped(runs):
+def test_a_run_extended_killed_and_stopped_equals_an_uninterrupted_one(runs):
     ours, whole = runs["interrupted"], runs["whole"]
     assert [status for status, *_ in ours.ends] == [0, -signal.SIGKILL, 130, 0]
     assert c.differing(variables(ours.folder), variables(whole.folder)) == set()
@@ -43,7 +43,7 @@ def test_flags_that_would_change_the_run_are_refused_by_name(copy, name):
 
 
 def clock(monkeypatch, seconds, at, event):
-    """Lets so many seconds pass whenever the script looks; at a certain look something happens."""
+    """Advances the script's clock by seconds at each reading; at reading number at, calls event."""
     looks = itertools.count()
 
     def perf_counter():
@@ -56,7 +56,7 @@ def clock(monkeypatch, seconds, at, event):
     monkeypatch.setattr(gan_mnist, "time", types.SimpleNamespace(**times))
 
 
-def test_a_folder_that_vanishes_is_told_and_30_seconds_of_work_are_lost_at_most(
+def test_a_vanished_folder_is_reported_and_at_most_30_seconds_of_work_are_lost(
     data, tmp_path, monkeypatch
 ):
     folder = tmp_path / "elsewhere"
@@ -79,14 +79,6 @@ def test_a_run_stopped_at_once_can_be_sampled(data, tmp_path, monkeypatch):
     assert np.load(tmp_path / "run" / "generated.npy").shape == (3, 28, 28)
 
 
-def test_an_extended_run_that_is_stopped_goes_on_to_its_new_end(copy, monkeypatch):
-    with monkeypatch.context() as patch:
-        clock(patch, 1e-3, 9, lambda: signal.raise_signal(signal.SIGINT))
-        assert call(FOLDER, f"--max_steps={STEPS + 20}", cwd=copy.parent)[0] == 130
-    assert call(FOLDER, cwd=copy.parent)[0] == 0
-    assert newest(copy) == STEPS + 20
-
-
 @pytest.mark.parametrize("flags", [[], ["--max_steps=5"]], ids=["same", "fewer steps"])
 def test_a_finished_run_says_so_and_draws_what_is_missing(copy, flags):
     before, drawn = tree(copy), {copy / "losses.png", copy / "samples.gif"}
@@ -100,7 +92,7 @@ def test_a_finished_run_says_so_and_draws_what_is_missing(copy, flags):
 
 
 @pytest.mark.parametrize("pattern, left", [("events.*", "samples.gif"), ("samples", "losses.png")])
-def test_what_a_finished_run_has_lost_is_left_out_and_the_rest_is_drawn(copy, pattern, left):
+def test_missing_files_of_a_finished_run_are_left_out_and_the_rest_is_drawn(copy, pattern, left):
     for path in [*copy.glob(pattern), copy / "losses.png", copy / "samples.gif"]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     status, out, _ = call(FOLDER, cwd=copy.parent)
@@ -115,31 +107,19 @@ def test_a_damaged_checkpoint_file_loses_no_work(copy, contents):
     (copy / "checkpoint").unlink()
     if contents is not None:
         (copy / "checkpoint").write_bytes(contents)
-    before = tree(copy)
-    status, _, err = call(FOLDER, f"--max_steps={STEPS + 3}", cwd=copy.parent)
-    if status == 0:
-        assert variables(copy)["global_step"] == (STEPS + 3) * 3
-    else:
-        assert tree(copy) == before
-        one_line(err, "run/checkpoint")
-
-
-def test_sample_needs_a_checkpoint(copy):
-    for path in copy.glob("model.ckpt-*"):
-        path.unlink()
-    refused(copy.parent, FOLDER, "--sample=3", parts=["run"])
+    assert call(FOLDER, f"--max_steps={STEPS + 3}", cwd=copy.parent)[0] == 0
+    assert variables(copy)["global_step"] == (STEPS + 3) * 3
 
 
 @pytest.mark.parametrize("flag", ["--max_steps=9000", "--sample=3"])
 @pytest.mark.parametrize("end", ["data-00000-of-00001", "index"])
-def test_a_truncated_checkpoint_is_told_in_one_short_line(copy, end, flag):
+def test_a_truncated_checkpoint_is_reported_in_one_line_and_sample_needs_one(copy, end, flag):
     path = copy / f"model.ckpt-{STEPS}.{end}"
     path.write_bytes(path.read_bytes()[:100])
-    before = tree(copy)
-    status, _, err = call(FOLDER, flag, cwd=copy.parent)
-    assert status == 1 and tree(copy) == before
-    one_line(err, "run")
-    assert len(err) < 500  # without TensorFlow's traceback
+    refused(copy.parent, FOLDER, flag, parts=["run"], status=(1,))
+    for path in copy.glob("model.ckpt-*"):
+        path.unlink()
+    refused(copy.parent, FOLDER, "--sample=3", parts=["run"])
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(copy):
@@ -155,7 +135,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(copy):
     assert not np.isfinite(shown(copy)[c.CURVES[0]][STEPS])  # the curve, too
 
 
-def test_a_checkout_that_was_moved_goes_on_with_its_runs(data, tmp_path):
+def test_runs_in_a_moved_checkout_can_be_resumed(data, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     shutil.copytree(data, here / "MNIST_data")
     shutil.copy(c.ROOT / "gan_mnist.py", here)

@@ -17,7 +17,7 @@ PROGRESS = r"step (\d+)/{}\D+ -?\d+\.\d+\D+ -?\d+\.\d+, \d+ steps/s, \d+ s left 
 
 
 def console(run, last):
-    """The progress in what a run said: its lines, which are of the form, and the last lines."""
+    """Checks the form of a run's output. Returns: its progress lines."""
     first, *lines = re.split("[\n\r]", run.out.rstrip())
     steps = [re.fullmatch(PROGRESS.format(last), line) for line in lines]
     name, count = f"outputs/{run.folder.name}", sum(map(bool, steps))
@@ -28,7 +28,7 @@ def console(run, last):
     return lines[:count]
 
 
-def test_in_a_file_there_are_plain_lines_and_on_a_terminal_one_line_written_over_and_over(runs):
+def test_progress_is_plain_lines_in_a_file_and_one_updated_line_on_a_terminal(runs):
     console(runs["whole"], STEPS)
     assert "\r" not in runs["whole"].out
     lines = console(runs["short"], 300)
@@ -36,7 +36,7 @@ def test_in_a_file_there_are_plain_lines_and_on_a_terminal_one_line_written_over
     assert len(set(map(len, lines))) == 1  # each covers the one before
 
 
-def test_the_folder_has_what_was_promised_and_nothing_else_and_no_images_in_checkpoints(runs, data):
+def test_the_folder_has_the_documented_files_only_and_checkpoints_hold_no_images(runs, data):
     folder = runs["whole"].folder
     found = {str(path.relative_to(folder)) for path in tree(folder)}
     expected = {"checkpoint", "flags.json", "losses.png", "samples.gif", "samples"}
@@ -54,12 +54,12 @@ def test_the_folder_has_what_was_promised_and_nothing_else_and_no_images_in_chec
     assert all(values[name].shape == () for name in set(values) - slots - set(names))
 
 
-def test_curves_show_the_networks_on_images_held_out_at_every_summary_step(runs, data):
+def test_curves_show_the_networks_on_held_out_images_at_every_summary_step(runs, data):
     folder, steps = runs["whole"].folder, list(range(0, STEPS + 1, 50))
     theta, curves = c.variables(folder), shown(folder)
     expected = {tag: steps for tag in CURVES}
     expected |= {c.SCORE: PICTURE_STEPS, c.PICTURES: PICTURE_STEPS, c.SPEED: steps[1:]}
-    curves[c.SPEED].pop(0, None)  # nothing is known yet
+    curves[c.SPEED].pop(0, None)  # no speed is known yet
     assert {tag: list(points) for tag, points in curves.items()} == expected
     _, validation, test = gan_mnist.load_data(data)
     z = np.float32(np.random.RandomState(SEED).uniform(-1, 1, [256, 100]))
@@ -80,7 +80,7 @@ def test_the_score_is_the_mean_log_likelihood_worked_out_term_by_term(n):
     noise = np.random.RandomState(0).normal(128, 60, [1240, 784])
     samples, images = np.split(np.uint8(noise.clip(0, 255)), [30])
     images = np.concatenate([images, samples // 2 * 2, samples * 0])[-n:]  # far and near
-    score = np.ravel(gan_mnist.parzen_log_likelihood(samples, images, 0.3))[0]
+    score = gan_mnist.parzen_log_likelihood(samples, images, 0.3)
     assert score == pytest.approx(oracle.log_likelihoods(images, samples, 0.3).mean(), abs=0.01)
 
 
@@ -114,7 +114,7 @@ def test_the_animation_shows_every_picture_in_turn_and_losses_png_four_curves(ru
             assert (panel == colour).all(2).sum() > 200
 
 
-def test_the_same_seed_gives_the_same_run_however_often_it_is_looked_at(runs, data, tmp_path):
+def test_the_same_seed_gives_the_same_run_at_any_summary_interval(runs, data, tmp_path):
     whole, short = runs["whole"].folder, runs["short"].folder
     assert whole != short and whole.parent == short.parent
     for tag in CURVES:
@@ -147,7 +147,7 @@ def test_sample_draws_the_averaged_weights_anew_each_time_and_touches_nothing_el
     assert {p.name for p in after if after[p] != before.get(p)} - {"run"} == new
 
 
-def test_what_tensorflow_says_when_it_dies_is_heard(data, tmp_path):
+def test_the_last_words_of_a_crashing_tensorflow_are_shown(data, tmp_path):
     flags = options(input_data_dir=data, max_steps=1)
     status, _, err = c.run(*flags, cwd=tmp_path, TF_XLA_FLAGS="--typo")
     assert status != 0 and "--typo" in err
@@ -158,17 +158,14 @@ def test_what_tensorflow_says_when_it_dies_is_heard(data, tmp_path):
     assert status < 0 and "no such instruction" in err
 
 
-def test_an_encoding_too_small_for_the_folders_name_damages_nothing(data, tmp_path):
+def test_a_folder_name_that_cannot_be_printed_is_refused(data, tmp_path):
     flags = options(input_data_dir=data, max_steps=1, output_dir="zähler")
     status, _, err = c.run(*flags, cwd=tmp_path, PYTHONIOENCODING="ascii")
-    if status == 0:
-        assert err == "" and (tmp_path / "zähler" / "losses.png").exists()
-    else:
-        assert status == 2 and not list(tmp_path.iterdir())
-        c.one_line(err)
+    assert status == 2 and not list(tmp_path.iterdir())
+    c.one_line(err)
 
 
-def test_an_output_that_is_closed_early_ends_the_run_without_a_traceback(data, tmp_path):
+def test_an_output_closed_early_ends_the_run_without_a_traceback(data, tmp_path):
     process = c.start(*options(input_data_dir=data, max_steps=300), cwd=tmp_path)
     assert process.stdout.readline().startswith(b"Run: ")
     process.stdout.close()

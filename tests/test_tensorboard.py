@@ -1,4 +1,4 @@
-"""What TensorBoard's own server makes of the runs, asked over HTTP as the browser asks it."""
+"""The runs in TensorBoard's own server, over HTTP as a browser asks it."""
 
 import json
 import re
@@ -21,7 +21,7 @@ SCALARS = "plugin/scalars/scalars"
 
 @pytest.fixture(scope="module")
 def ask(runs):
-    """A function that asks a server on the runs for something and returns the answer's text."""
+    """A function that queries a server on the runs and returns the text of its answer."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -35,7 +35,7 @@ def ask(runs):
             return answer.read().decode()
 
     def ends():
-        """Up to which steps the server has read the runs."""
+        """The steps up to which the server has read the runs."""
         with suppress(OSError):
             names = [runs[name].folder.name for name in ("whole", "short")]
             curves = [ask(SCALARS, run=name, tag=SCORE) for name in names]
@@ -91,5 +91,4 @@ def test_the_graph_reads_as_a_drawing_of_the_algorithm_and_is_the_one_that_runs(
     assert len(graph.node) > 100
     for node in graph.node:
         assert node.op == running[node.name].op and node.input == running[node.name].input
-    for update in (gan.D_update, gan.G_update):
-        assert update.name in {node.name for node in graph.node}
+    assert {gan.D_update.name, gan.G_update.name} <= {node.name for node in graph.node}

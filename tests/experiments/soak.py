@@ -1,13 +1,10 @@
-"""Long checks of what a run promises.
+"""Kills a run again and again (kill -9), resumes it, and compares it with one never stopped.
 
-python tests/experiments/soak.py kills    kill -9 and resume, again and again, then compare
-python tests/experiments/soak.py steps    memory and speed over a long run of small minibatches
+python tests/experiments/soak.py
 """
 
 import argparse
-import itertools
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -43,7 +40,7 @@ def outcome(folder):
     return found
 
 
-def kills(folder, max_steps, times):
+def soak(folder, max_steps, times):
     """Compares a run that was never stopped with one that was killed at random moments."""
     whole, killed, states, begin = folder / "whole", folder / "killed", set(), time.time()
     subprocess.run(command(whole, max_steps, "-c", HASTY), check=True)
@@ -63,31 +60,14 @@ def kills(folder, max_steps, times):
     print(f"Of {len(ours)} variables, curves and pictures differ: {different or 'none'}")
 
 
-def steps(folder, max_steps, _):
-    """Prints memory and speed in each tenth of a run."""
-    process, memory = subprocess.Popen(command(folder, max_steps, gan_mnist.__file__)), []
-    while process.poll() is None:
-        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-        memory.append((time.time(), pages * resource.getpagesize() / 1e6))
-        time.sleep(0.2)
-    gan_mnist.import_packages()
-    events = gan_mnist.EventAccumulator(str(folder), {"scalars": 0}).Reload()
-    points = events.Scalars("losses/D_loss")[:: max_steps // 1000]
-    for first, last in itertools.pairwise(points):
-        speed = (last.step - first.step) / (last.wall_time - first.wall_time)
-        resident = max(mb for then, mb in memory if first.wall_time <= then <= last.wall_time)
-        print(f"steps {first.step:7} on: {speed:6.0f} steps/s, {resident:6.1f} MB at most")
-
-
 def main():
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["kills", "steps"])
     parser.add_argument("--max_steps", type=int, default=200_000)
     parser.add_argument("--times", type=int, default=60, help="kills, about one in 3,000 steps")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        {"kills": kills, "steps": steps}[args.what](Path(folder), args.max_steps, args.times)
+        soak(Path(folder), args.max_steps, args.times)
 
 
 if __name__ == "__main__":
