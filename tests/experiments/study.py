@@ -24,17 +24,17 @@ CLASSIC = (  # the settings that copies of this script usually have
     "--batch_size 256 --d_learning_rate 1e-3 --g_learning_rate 1e-3 --beta1 0.9 --beta2 0.999 "
     "--r1_gamma 0 --ema_decay 0 "
 )
-SETTINGS = {  # name of the run: its flags, and the verdict on it: fill in after looking
-    "default": ("", "?"),
-    "d1-g1": ("--d_step 1 --g_step 1", "?"),
-    "g5-r1_gamma-0": ("--d_step 1 --g_step 5 --r1_gamma 0", "?"),
-    "d1-g5": ("--d_step 1 --g_step 5", "?"),
-    "d3-g1": ("--d_step 3 --g_step 1", "?"),
-    "r1_gamma-0": ("--r1_gamma 0", "?"),
-    "minimax": ("--g_loss minimax", "?"),
-    "minimax-r1_gamma-0": ("--g_loss minimax --r1_gamma 0", "?"),
-    "classic-d1-g1": (CLASSIC + "--d_step 1 --g_step 1", "?"),
-    "classic-d1-g2": (CLASSIC + "--d_step 1 --g_step 2", "?"),
+SETTINGS = {  # name of the run: its flags, and the verdict after looking at it
+    "default": ("", "balance"),
+    "d1-g1": ("--d_step 1 --g_step 1", "balance"),
+    "d1-g5": ("--d_step 1 --g_step 5", "balance, bold strokes"),
+    "d3-g1": ("--d_step 3 --g_step 1", "balance, blurred"),
+    "minimax": ("--g_loss minimax", "balance"),
+    "r1_gamma-0": ("--r1_gamma 0", "unsteady"),
+    "g5-r1_gamma-0": ("--g_step 5 --r1_gamma 0", "collapse"),
+    "minimax-r1_gamma-0": ("--g_loss minimax --r1_gamma 0", "unsteady"),
+    "classic-d1-g1": (CLASSIC + "--d_step 1 --g_step 1", "D wins, noise"),
+    "classic-d1-g2": (CLASSIC + "--d_step 1 --g_step 2", "D ahead, noise"),
 }
 PICTURES = (200, 1000, 5000)  # steps; some of those at which the script draws
 CURVES = ("losses/D_loss", "losses/G_loss", "probabilities/D_real", "probabilities/D_fake")
@@ -72,7 +72,7 @@ def draw_samples(folder, steps):
         figure.text(x / width, 1 - 17 / height, f"step {step:,}", ha="center")
     for row, (name, (_, verdict)) in enumerate(SETTINGS.items()):
         y = height - top - cell - row * pitch
-        label = name.replace("-r1", "\nr1") + "\n" + verdict
+        label = name.replace("-r1", "\nr1") + "\n" + verdict.replace(", ", ",\n")
         figure.text(8 / width, (y + cell / 2) / height, label, fontsize=12, va="center")
         for column, step in enumerate(steps):
             grid = image.imread(folder / name / "samples" / f"step_{step:07d}.png")
