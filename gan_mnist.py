@@ -141,7 +141,7 @@ class GAN:
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", tf.reduce_mean(tf.sigmoid(logit_real)))
         tf.summary.scalar("probabilities/D_fake", tf.reduce_mean(tf.sigmoid(logit_fake)))
-        self.curves = tf.summary.merge_all()  # these, and every other tf.summary of the graph
+        self.curves = tf.summary.merge_all()  # record writes these and any tf.summary added above
         self.session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1))  # faster
         self.session.run(tf.global_variables_initializer())
         self.session.run(preloaded.initializer, {preload: images})
@@ -177,7 +177,7 @@ def parzen_log_likelihood(samples, images, sigma=0.2):
 
 
 def save_grid(path, digits):
-    """Saves digits, uint8 [n, 784], as a square PNG of twice the size, the file's name below."""
+    """Saves digits, uint8 [n, 784], as a PNG: a square grid at twice the size, its name below."""
     side = int(np.ceil(np.sqrt(len(digits))))
     digits = np.pad(digits, [(0, side**2 - len(digits)), (0, 0)])
     grid = digits.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, side * 28)
@@ -187,7 +187,7 @@ def save_grid(path, digits):
 
 
 def save_losses(path, g_loss):
-    """Draws the curves in the event files beside path. Dashed: their values at D(x) = 1/2."""
+    """Plots the validation curves in the event files beside path. Dashed: value at D(x) = 1/2."""
     G_half = -np.log(2) if g_loss == "minimax" else np.log(2)
     curves = [("losses/D_loss", "D_loss", 2 * np.log(2)), ("losses/G_loss", "G_loss", G_half)]
     curves += [("probabilities/D_real", "D(x)", 0.5), ("probabilities/D_fake", "D(G(z))", 0.5)]
@@ -227,7 +227,7 @@ def recorder(gan, flags, steps_done, validation, test):
     (folder / "flags.part").write_text(text)
     (folder / "flags.part").replace(folder / "flags.json")  # never half of it
     writer = tf.summary.FileWriter(str(folder))
-    # TensorBoard drops what a killed process has shown after its last checkpoint
+    # START: TensorBoard drops the points a killed process wrote after its last checkpoint
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), steps_done)
     if steps_done == 0:
         writer.add_graph(None, graph_def=gan.graph_def)
@@ -260,8 +260,8 @@ def recorder(gan, flags, steps_done, validation, test):
         due = last or now - saved > 5  # seconds
         if due:
             writer.flush()  # first: points before a checkpoint are not written again
-            path = f"{folder.resolve(strict=True)}/model.ckpt"  # strict: an error if it vanished
-            gan.saver.save(gan.session, path, step, write_meta_graph=False)
+            folder.resolve(strict=True)  # an error if it has vanished
+            gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
             saved = now
         in_place = sys.stdout.isatty() and not last
         if step > steps_done and (due or (in_place and step % 50 == 0)):
@@ -336,7 +336,7 @@ def parse_flags(argv):
     losses = ["non_saturating", "minimax"]
     parser.add_argument("--input_data_dir", default="", help="IDX files (beside the script)")
     parser.add_argument("--output_dir", default=folder, help="run directory, new or to be resumed")
-    parser.add_argument("--g_loss", default=losses[0], choices=losses, help="what G minimises")
+    parser.add_argument("--g_loss", default=losses[0], choices=losses, help="what G minimizes")
     for name, value, _, _, text in NUMBERS:
         parser.add_argument("--" + name, default=value, type=type(value), help=f"{text} ({value})")
     flags = parser.parse_args(argv)
@@ -362,13 +362,13 @@ def parse_flags(argv):
 
 
 def fail(message, status=2):
-    """Ends the script with one line; status 2: bad input, 1: runtime error."""
+    """Ends the script with one line, padded to cover a progress line. Status: as in main."""
     print(f"gan_mnist.py: error: {str(message).strip().splitlines()[0]:<58}", file=sys.stderr)
     sys.exit(status)
 
 
 def import_packages():
-    """Imports the slow packages, after --help. Standard error is shown only if that is fatal."""
+    """Imports the slow packages, late so that --help is fast; shows stderr only if that crashes."""
     global np, tf, Image, ImageDraw, Figure, EventAccumulator
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # only fatal errors
     code = "import sys; s = sys.stdin.read(); sys.stderr.write('' if s.endswith('\\0') else s)"
