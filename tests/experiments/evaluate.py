@@ -6,7 +6,6 @@ Each file holds uint8 digits, [N, 28, 28]; the first 10,000 are scored. The colu
 
     Frechet    distance to the test digits in the features of a small CNN; lower is better
     Parzen     log-likelihood of the test digits in nats; higher is better
-    sigma      width of the Parzen windows, chosen on validation digits
     rarest     share of the rarest class in %; 10 is even
     sure       share of digits to which the CNN gives a probability above 0.9, in %
 
@@ -81,7 +80,7 @@ def main():
     args = parser.parse_args()
     digits = {name: np.load(name)[:N_SCORED] for name in args.samples}
     digits = {name: x.astype(np.uint8, casting="no").reshape(-1, 784) for name, x in digits.items()}
-    train, validation, test = gan_mnist.load_data(gan_mnist.MNIST_DIR)
+    train, _, test = gan_mnist.load_data(gan_mnist.MNIST_DIR)
 
     tf.keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
@@ -98,16 +97,15 @@ def main():
     print(f"classifier: {100 * right.mean():.2f} % of the test digits right")
 
     real = train[np.random.default_rng(0).choice(len(train), N_SCORED, replace=False)]
-    print("    n  Frechet  Parzen  sigma  rarest   sure  share of each class, 0 to 9")
-    sigmas, parzen = np.geomspace(0.1, 0.5, 37), gan_mnist.parzen_log_likelihood
+    print("    n  Frechet  Parzen  rarest   sure  share of each class, 0 to 9")
     for name, x in {"real digits": real, **digits}.items():
         features, probabilities = classify(cnn, x)
         shares = 100 * np.bincount(probabilities.argmax(1), minlength=10) / len(x)
-        sigma = sigmas[np.argmax([parzen(x, validation[::5], sigma) for sigma in sigmas])]
+        likelihood = gan_mnist.parzen_log_likelihood(x, test)
         sure = 100 * (probabilities.max(1) > 0.9).mean()
         print(
-            f"{len(x):5d} {frechet(features, test_features):8.2f} {parzen(x, test, sigma):7.1f}"
-            f" {sigma:6.3f} {shares.min():7.2f} {sure:6.1f} ",
+            f"{len(x):5d} {frechet(features, test_features):8.2f} {likelihood:7.1f}"
+            f" {shares.min():7.2f} {sure:6.1f} ",
             *(f"{share:4.1f}" for share in shares),
             f" {name}",
         )
