@@ -282,9 +282,7 @@ def train(flags):
     gan.restore(folder)
     step = int(gan.session.run(gan.updates)) // (flags.d_step + flags.g_step)
     if step >= flags.max_steps:
-        print(
-            f"{folder} is finished at step {step}; --max_steps extends it; lost files are left out"
-        )
+        print(f"{folder} is finished at step {step}; --max_steps extends it; lost files left out")
     else:
         print(f"Run: {folder} (resume with --output_dir {shlex.quote(str(folder))})", flush=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
