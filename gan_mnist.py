@@ -8,6 +8,7 @@ the function play trains them against each other on equation 1 of the paper:
 
 import argparse
 import gzip
+import hashlib
 import json
 import logging
 import os
@@ -15,22 +16,40 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from subprocess import PIPE, Popen  # np, tf and other slow packages: see import_packages
+from subprocess import PIPE, Popen
+from urllib.request import urlopen  # np, tf and other slow packages: see import_packages
 
 # ------------------------------------------------------------------------------------------ data
 PIXELS = 28 * 28
 Z_SIZE = 100
 HIDDEN = 128
+FIRST_PICTURES = (0, 100, 200, 500, 1000, 2000)  # steps; then one every 2,500
+FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 MNIST_DIR = Path(__file__).resolve().with_name("MNIST_data")
+MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+MNIST_SHA256 = "626406b879f816a1a33f889ac0273780bee64e9fe8de6a2e9686114d049e77d8"  # both, unpacked
+
+
+def download(folder):
+    """Downloads MNIST into the folder, both files or none. Raises: OSError, ValueError."""
+    print(f"Downloading MNIST to {folder}", flush=True)
+    files = [urlopen(f"{MNIST_URL}{name}.gz", timeout=30).read() for name in FILES]
+    if hashlib.sha256(b"".join(map(gzip.decompress, files))).hexdigest() != MNIST_SHA256:
+        raise ValueError("the download has a wrong SHA-256")
+    folder.mkdir(exist_ok=True)
+    for name, content in zip(FILES, files):
+        (folder / f"{name}.gz").write_bytes(content)
 
 
 def load_data(folder):
-    """Reads a data set in MNIST's format, .gz or unpacked. Returns: training, validation (the last
-    twelfth of the training file, 5,000 at most) and test images, uint8 [n, 784]."""
+    """Reads images in MNIST's format, .gz or unpacked; a folder without any gets MNIST. Returns:
+    training, validation (the last twelfth, 5,000 at most) and test images, uint8 [n, 784]."""
     images = []
-    for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+    for name in FILES:
         path = folder / name if (folder / name).exists() else folder / f"{name}.gz"
         try:
+            if not any(folder.glob("t*-idx3-ubyte*")) and (folder.is_dir() or folder == MNIST_DIR):
+                download(folder)
             content = path.read_bytes()
             content = gzip.decompress(content) if path.suffix == ".gz" else content
             images.append(np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS))
@@ -82,33 +101,29 @@ def generator_loss(logit_fake, kind):
 
 
 def r1_penalty(logit_real, x, gamma):
-    """gamma / 2 E_x[|grad_x logit|^2] at real images (R1, Mescheder et al. 2018, arXiv:1801.04406,
-    equation 9), which keeps D smooth; the 2014 paper uses dropout instead."""
+    """R1: gamma / 2 E_x[|grad_x logit|^2] (Mescheder et al. 2018, arXiv:1801.04406, equation 9)."""
     (gradient,) = tf.gradients(logit_real, x)
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
 # ----------------------------------------------------------------------------------------- graph
 class GAN:
-    """The TensorFlow graph (minibatches, losses, updates, samples) and its session."""
+    """A new TensorFlow graph (minibatches of images, uint8 [n, 784]; losses, updates, samples) and
+    its session. Raises: ValueError if a trainable variable belongs to neither player."""
 
     def __init__(self, flags, images):
-        """Builds a new graph that trains on images, uint8 [n, 784], and initializes its variables.
-        Raises: ValueError if a trainable variable belongs to neither player."""
         tf.reset_default_graph()
         tf.set_random_seed(flags.seed)
         self.updates = tf.train.get_or_create_global_step()  # of D and of G, counted together
-        with tf.name_scope("minibatch"):
+        with tf.name_scope("minibatch"):  # a new one for every update
             preload = tf.placeholder(tf.uint8, images.shape)
-            preloaded = tf.Variable(preload, trainable=False, collections=[])  # in no checkpoint
-            # seed and number of updates determine it: a resumed run draws the same minibatches
-            seed = [flags.seed, self.updates]
+            stored = tf.Variable(preload, trainable=False, collections=[])  # in no checkpoint
+            seed = [flags.seed, self.updates]  # so that a resumed run draws the same minibatches
             uniform = tf.random.stateless_uniform([flags.batch_size, 1 + Z_SIZE], seed)
             rows = tf.cast(len(images) * uniform[:, 0], tf.int32)  # with replacement
-            x = tf.cast(tf.gather(preloaded, rows), tf.float32) / 255
+            x = tf.cast(tf.gather(stored, rows), tf.float32) / 255
             z = 2 * uniform[:, 1:] - 1
-        # a new minibatch for every update, unless something else is fed
-        self.x = tf.placeholder_with_default(x, [None, PIXELS], name="input")
+        self.x = tf.placeholder_with_default(x, [None, PIXELS], name="input")  # or what is fed
         self.z = tf.placeholder_with_default(z, [None, Z_SIZE], name="Z")
 
         logit_real = discriminator(self.x)
@@ -143,14 +158,12 @@ class GAN:
         tf.summary.scalar("probabilities/D_fake", tf.reduce_mean(tf.sigmoid(logit_fake)))
         self.curves = tf.summary.merge_all()  # record writes these and any tf.summary added above
         self.session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1))  # faster
-        self.session.run(tf.global_variables_initializer())
-        self.session.run(preloaded.initializer, {preload: images})
+        self.session.run([tf.global_variables_initializer(), stored.initializer], {preload: images})
         self.saver = tf.train.Saver(save_relative_paths=True)
 
     def restore(self, folder):
         """Restores the newest checkpoint in the folder. Returns: whether there is one."""
-        paths = [str(path.with_suffix("")) for path in folder.glob("model.ckpt-*.index")]
-        paths.sort(key=lambda path: int(path.split("-")[-1]))
+        paths = sorted(str(path.with_suffix("")) for path in folder.glob("model.ckpt-*.index"))
         if paths:
             self.saver.restore(self.session, paths[-1])
             self.saver.recover_last_checkpoints(paths)
@@ -193,10 +206,9 @@ def save_losses(path, g_loss):
     curves += [("probabilities/D_real", "D(x)", 0.5), ("probabilities/D_fake", "D(G(z))", 0.5)]
     events = EventAccumulator(str(path.parent), {"scalars": 0}).Reload()
     figure = Figure([9, 6], layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
-    for k, (tag, label, value) in enumerate(curves):
+    panels = figure.subplots(2, 1, sharex=True).repeat(2)  # two curves in each
+    for k, (axes, (tag, label, value)) in enumerate(zip(panels, curves)):
         points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
-        axes = panels[k // 2]
         axes.plot([p.step for p in points], [p.value for p in points], f"C{k % 2}", label=label)
         axes.axhline(value, color=f"C{k % 2}", linestyle="--")
         axes.set(title=tag.split("/")[0], xlabel="training step")
@@ -205,9 +217,6 @@ def save_losses(path, g_loss):
 
 
 # -------------------------------------------------------------------------------------- training
-FIRST_PICTURES = (0, 100, 200, 500, 1000, 2000)  # steps; then one every 2,500
-
-
 def play(gan, flags, steps_done, record):
     """Algorithm 1 of the paper, up to --max_steps (with Adam, and g_step updates of G)."""
     update_D = gan.session.make_callable([gan.D_loss, gan.D_update])
@@ -238,7 +247,6 @@ def recorder(gan, flags, steps_done, validation, test):
     def record(step, D_loss, G_loss):
         nonlocal saved
         if not np.isfinite(D_loss + G_loss):
-            writer.flush()
             fail(f"a loss is not finite at step {step}: start a new run with lower rates", 1)
         last = step == flags.max_steps
         now = time.perf_counter()
@@ -257,11 +265,10 @@ def recorder(gan, flags, steps_done, validation, test):
             summary.value.add(tag="score/parzen_log_likelihood", simple_value=score)
         if summary.value:
             writer.add_summary(summary, step)
+            writer.flush()  # before the checkpoint: points up to it are not written again
         due = last or now - saved > 5  # seconds
         if due:
-            writer.flush()  # first: points before a checkpoint are not written again
-            folder.resolve(strict=True)  # an error if it has vanished
-            gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
+            gan.saver.save(gan.session, f"{folder}/model.ckpt-{step:07d}", write_meta_graph=False)
             saved = now
         in_place = sys.stdout.isatty() and not last
         if step > steps_done and (due or (in_place and step % 50 == 0)):
@@ -326,17 +333,16 @@ NUMBERS = (  # name, default, minimum, maximum, meaning
     ("summary_steps", 100, 1, 10**9, "steps between two points of the curves"),
     ("sample", 0, 0, 100_000, "no training: generate N digits with the run in --output_dir"),
 )
-MAY_CHANGE = ("max_steps", "summary_steps", "sample", "input_data_dir", "output_dir")
+MUTABLE = ("max_steps", "summary_steps", "sample", "input_data_dir", "output_dir")  # when resuming
 
 
 def parse_flags(argv):
     """The flags in argv; the defaults are those of the existing run in --output_dir, if any."""
     parser = argparse.ArgumentParser("gan_mnist.py", usage=argparse.SUPPRESS, allow_abbrev=False)
     folder = time.strftime("outputs/%Y-%m-%d_%H-%M-%S.") + f"{time.time_ns() // 1000 % 10**6:06}"
-    losses = ["non_saturating", "minimax"]
-    parser.add_argument("--input_data_dir", default="", help="IDX files (beside the script)")
+    parser.add_argument("--input_data_dir", default="", help="IDX files (MNIST, beside the script)")
     parser.add_argument("--output_dir", default=folder, help="run directory, new or to be resumed")
-    parser.add_argument("--g_loss", default=losses[0], choices=losses, help="what G minimizes")
+    parser.add_argument("--g_loss", default="non_saturating", choices=["non_saturating", "minimax"])
     for name, value, _, _, text in NUMBERS:
         parser.add_argument("--" + name, default=value, type=type(value), help=f"{text} ({value})")
     flags = parser.parse_args(argv)
@@ -354,10 +360,9 @@ def parse_flags(argv):
     for name, _, least, most, _ in NUMBERS:
         if not least <= vars(flags)[name] <= most:
             fail(f"--{name} {vars(flags)[name]}: must be from {least} to {most}")
-    changed = [n for n in saved if n not in MAY_CHANGE and saved[n] != vars(flags)[n]]
+    changed = [f"--{n} {v}" for n, v in saved.items() if v != vars(flags)[n] and n not in MUTABLE]
     if changed and not flags.sample:
-        before = ", ".join(f"--{name} {saved[name]}" for name in changed)
-        fail(f"cannot resume {flags.output_dir}: it was trained with {before}")
+        fail(f"cannot resume {flags.output_dir}: it was trained with {' '.join(changed)}")
     return flags
 
 
@@ -371,7 +376,7 @@ def import_packages():
     """Imports the slow packages, late so that --help is fast; shows stderr only if that crashes."""
     global np, tf, Image, ImageDraw, Figure, EventAccumulator
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # only fatal errors
-    code = "import sys; s = sys.stdin.read(); sys.stderr.write('' if s.endswith('\\0') else s)"
+    code = "import sys; sys.stderr.write(sys.stdin.read())"
     reader = Popen([sys.executable, "-c", code], stdin=PIPE, start_new_session=True)
     stderr = os.dup(2)
     os.dup2(reader.stdin.fileno(), 2)
@@ -386,15 +391,12 @@ def import_packages():
         tf.disable_v2_behavior()
         tf.enable_resource_variables()  # their reads and updates have a defined order
     finally:
-        os.write(2, b"\0")
+        reader.kill()
         os.dup2(stderr, 2)
-        reader.communicate()
 
 
 def main(argv=None):
     """Runs the command line. Exit status: 0 done, 1 runtime error, 2 bad input, 130 Ctrl-C."""
-    if sys.stdout is None:
-        fail("standard output is closed")
     flags = parse_flags(argv)
     try:
         import_packages()
@@ -404,12 +406,10 @@ def main(argv=None):
         fail(f"{error}; install the packages: python -m pip install -r requirements.txt")
     except KeyboardInterrupt:
         fail("stopped by Ctrl-C", 130)
-    except (FileExistsError, NotADirectoryError) as error:
-        fail(f"--output_dir {flags.output_dir}: {error}")
     except BrokenPipeError:
         os._exit(1)  # without a message: the reader of the pipe, such as `head`, is gone
     except OSError as error:
-        fail(error, 1)
+        fail(error, 2 if isinstance(error, (FileExistsError, NotADirectoryError)) else 1)
     except tf.errors.OpError as error:
         if (error.op or "{{node" in str(error)) and "save/" not in f"{error.op}{error}":
             raise  # an error of the graph; those of files come from the Saver or from no node

@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_file_loses_no_work(copy, contents):
 @pytest.mark.parametrize("flag", ["--max_steps=9000", "--sample=3"])
 @pytest.mark.parametrize("end", ["data-00000-of-00001", "index"])
 def test_a_truncated_checkpoint_is_reported_in_one_line_and_sample_needs_one(copy, end, flag):
-    path = copy / f"model.ckpt-{STEPS}.{end}"
+    path = copy / f"model.ckpt-{STEPS:07d}.{end}"
     path.write_bytes(path.read_bytes()[:100])
     refused(copy.parent, FOLDER, flag, parts=["run"], status=(1,))
     for path in copy.glob("model.ckpt-*"):
@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(copy):
     gan.restore(copy)
     (bias,) = gan.session.graph.get_collection("trainable_variables", "D_nn2/D_bias")
     bias.load([np.inf], gan.session)
-    gan.saver.save(gan.session, str(copy / "model.ckpt"), STEPS, write_meta_graph=False)
+    gan.saver.save(gan.session, f"{copy}/model.ckpt-{STEPS:07d}", write_meta_graph=False)
     status, out, err = call(FOLDER, f"--max_steps={STEPS + 100}", cwd=copy.parent)
     assert status == 1 and "Pictures" not in out and newest(copy) == STEPS
     one_line(err, "not finite", f"step {STEPS + 1}", "new run")

@@ -196,12 +196,7 @@ def jax_jit(flags):
     return timed(play, flags)
 
 
-CONTENDERS = {
-    OURS: whole_script,
-    "feed_dict": feed_dict_loop,
-    "PyTorch": pytorch,
-    "JAX": jax_jit,
-}
+CONTENDERS = {OURS: whole_script, "feed_dict": feed_dict_loop, "PyTorch": pytorch, "JAX": jax_jit}
 
 
 def measure(name, flags):
@@ -231,19 +226,6 @@ def print_table(flags):
         print(f"| {name} |", "{:.2f} | {:.2f} | {:.0f} |".format(*figures), flush=True)
 
 
-def start_times():
-    """Seconds from Enter to the first picture, of --help, and of an import of TensorFlow."""
-    starts, ends = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        run = [*SCRIPT, "--max_steps", "1", "--output_dir", folder]
-        for command in (run, [*SCRIPT, "--help"], [sys.executable, "-c", "import tensorflow"]):
-            starts.append(time.time())
-            subprocess.run(command, check=True, capture_output=True)
-            ends.append(time.time())
-        ends[0] = Path(folder, "samples", "step_0000000.png").stat().st_mtime
-    return np.subtract(ends, starts)
-
-
 def main():
     """Measures, and prints the tables; or is a contender."""
     flags = gan_mnist.parse_flags([])  # the defaults of the script
@@ -252,9 +234,7 @@ def main():
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 128, 256], help="batch sizes")
     parser.add_argument("--only", nargs="+", default=CONTENDERS, help="of " + ", ".join(CONTENDERS))
     parser.add_argument("--peers-python", default=sys.executable, help="has PyTorch and JAX")
-    parser.add_argument(
-        "--steps", type=int, default=2000, help="timed; of the script five times as many"
-    )
+    parser.add_argument("--steps", type=int, default=2000, help="timed; of the script 5 times more")
     for name, kind in {"d_step": int, "g_step": int, "r1_gamma": float}.items():
         parser.add_argument("--" + name, type=kind, help=f"as the script's: {vars(flags)[name]}")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
@@ -267,8 +247,6 @@ def main():
     for batch in flags.batch:
         flags.batch_size = batch
         print_table(flags)
-    picture, usage, bare = np.median([start_times() for _ in range(flags.rounds)], axis=0)
-    print(f"\nFirst picture {picture:.1f} s, --help {usage:.2f} s, import tensorflow {bare:.1f} s")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 python tests/experiments/soak.py
 """
 
-import argparse
 import random
 import subprocess
 import sys
@@ -60,15 +59,6 @@ def soak(folder, max_steps, times):
     print(f"Of {len(ours)} variables, curves and pictures differ: {different or 'none'}")
 
 
-def main():
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--max_steps", type=int, default=200_000)
-    parser.add_argument("--times", type=int, default=60, help="kills, about one in 3,000 steps")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        soak(Path(folder), args.max_steps, args.times)
-
-
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder:
+        soak(Path(folder), max_steps=200_000, times=60)
