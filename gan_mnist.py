@@ -17,13 +17,12 @@ import sys
 import time
 from pathlib import Path
 from subprocess import PIPE, Popen
-from urllib.request import urlopen  # np, tf and other slow packages: see import_packages
+from urllib.request import urlopen  # import_packages imports np, tf, Image and others later
 
 # ------------------------------------------------------------------------------------------ data
 PIXELS = 28 * 28
 Z_SIZE = 100
 HIDDEN = 128
-FIRST_PICTURES = (0, 100, 200, 500, 1000, 2000)  # steps; then one every 2,500
 FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 MNIST_DIR = Path(__file__).resolve().with_name("MNIST_data")
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
@@ -31,7 +30,7 @@ MNIST_SHA256 = "626406b879f816a1a33f889ac0273780bee64e9fe8de6a2e9686114d049e77d8
 
 
 def download(folder):
-    """Downloads MNIST into the folder, both files or none. Raises: OSError, ValueError."""
+    """Downloads MNIST into the folder, once both files are there and have the right SHA-256."""
     print(f"Downloading MNIST to {folder}", flush=True)
     files = [urlopen(f"{MNIST_URL}{name}.gz", timeout=30).read() for name in FILES]
     if hashlib.sha256(b"".join(map(gzip.decompress, files))).hexdigest() != MNIST_SHA256:
@@ -50,13 +49,14 @@ def load_data(folder):
         try:
             if not any(folder.glob("t*-idx3-ubyte*")) and (folder.is_dir() or folder == MNIST_DIR):
                 download(folder)
-            content = path.read_bytes()
-            content = gzip.decompress(content) if path.suffix == ".gz" else content
-            images.append(np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS))
-            if np.frombuffer(content[:16], ">u4").tolist() != [2051, len(images[-1]), 28, 28]:
-                raise ValueError("not an IDX file of 28x28 images")
-        except Exception as error:  # noqa: BLE001 (gzip, zlib and NumPy each raise their own)
+            packed = path.read_bytes()
+            content = gzip.decompress(packed) if path.suffix == ".gz" else packed
+        except Exception as error:  # noqa: BLE001 (urllib, gzip and zlib each raise their own)
             fail(f"--input_data_dir: {path} is missing or damaged: {error}")
+        header = np.array([2051, len(content) // PIXELS, 28, 28], ">u4").tobytes()
+        if content[:16] != header or len(content) % PIXELS != 16:
+            fail(f"--input_data_dir: {path} is damaged or not an IDX file of 28x28 images")
+        images.append(np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS))
     train, test = images
     if len(train) < 12 or len(test) < 1:
         fail(f"--input_data_dir {folder}: fewer than 12 training images or no test image")
@@ -66,9 +66,9 @@ def load_data(folder):
 
 # -------------------------------------------------------------------------------------- networks
 def layer(inputs, units, scope, activation):
-    """[batch, n] to [batch, units]: activation(inputs W + b). The same scope shares W and b."""
+    """[batch, n] to [batch, units]: activation(inputs W + b). A scope used again shares W and b."""
     normal = tf.truncated_normal_initializer(stddev=0.1)
-    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):  # scope[0] is the player, G or D
         W = tf.get_variable(scope[0] + "_weight", [inputs.shape[-1], units], initializer=normal)
         b = tf.get_variable(scope[0] + "_bias", [units], initializer=tf.constant_initializer(0.1))
         return activation(tf.matmul(inputs, W) + b)
@@ -94,7 +94,7 @@ def discriminator_loss(logit_real, logit_fake):
 
 
 def generator_loss(logit_fake, kind):
-    """G_loss: minimax, E_z[log(1 - D(G(z)))], equation 1; or -E_z[log D(G(z))], section 3."""
+    """G_loss: non_saturating, -E_z[log D(G(z))], section 3; or minimax, E_z[log(1 - D(G(z)))]."""
     if kind == "minimax":
         return -tf.reduce_mean(tf.nn.softplus(logit_fake))
     return tf.reduce_mean(tf.nn.softplus(-logit_fake))  # stronger gradient when D is confident
@@ -102,14 +102,13 @@ def generator_loss(logit_fake, kind):
 
 def r1_penalty(logit_real, x, gamma):
     """R1: gamma / 2 E_x[|grad_x logit|^2] (Mescheder et al. 2018, arXiv:1801.04406, equation 9)."""
-    (gradient,) = tf.gradients(logit_real, x)
+    (gradient,) = tf.gradients(logit_real, x)  # of each logit by its own x
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
 # ----------------------------------------------------------------------------------------- graph
 class GAN:
-    """A new TensorFlow graph (minibatches of images, uint8 [n, 784]; losses, updates, samples) and
-    its session. Raises: ValueError if a trainable variable belongs to neither player."""
+    """The graph and its session. Raises: ValueError if neither D nor G trains some variable."""
 
     def __init__(self, flags, images):
         tf.reset_default_graph()
@@ -118,9 +117,9 @@ class GAN:
         with tf.name_scope("minibatch"):  # a new one for every update
             preload = tf.placeholder(tf.uint8, images.shape)
             stored = tf.Variable(preload, trainable=False, collections=[])  # in no checkpoint
-            seed = [flags.seed, self.updates]  # so that a resumed run draws the same minibatches
-            uniform = tf.random.stateless_uniform([flags.batch_size, 1 + Z_SIZE], seed)
-            rows = tf.cast(len(images) * uniform[:, 0], tf.int32)  # with replacement
+            seeds = [flags.seed, self.updates]  # so that a resumed run draws the same minibatches
+            uniform = tf.random.stateless_uniform([flags.batch_size, 1 + Z_SIZE], seeds)
+            rows = tf.cast(len(images) * uniform[:, 0], tf.int32)  # column 0; the others are z
             x = tf.cast(tf.gather(stored, rows), tf.float32) / 255
             z = 2 * uniform[:, 1:] - 1
         self.x = tf.placeholder_with_default(x, [None, PIXELS], name="input")  # or what is fed
@@ -137,21 +136,22 @@ class GAN:
 
         theta_D = tf.trainable_variables("D_")
         theta_G = tf.trainable_variables("G_")
-        others = {v.name for v in tf.trainable_variables()} - {v.name for v in theta_D + theta_G}
-        if others:
-            raise ValueError(f"neither D nor G trains {others}: start their scope with D_ or G_")
-        adam = lambda rate: tf.train.AdamOptimizer(rate, flags.beta1, flags.beta2)
         with tf.name_scope("D_Adam"):
-            self.D_update = adam(flags.d_learning_rate).minimize(D_objective, self.updates, theta_D)
+            D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
+            self.D_update = D_adam.minimize(D_objective, self.updates, var_list=theta_D)
         with tf.name_scope("G_Adam"):
-            G_update = adam(flags.g_learning_rate).minimize(self.G_loss, self.updates, theta_G)
+            G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
+            G_update = G_adam.minimize(self.G_loss, self.updates, var_list=theta_G)
             average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.updates)
             with tf.control_dependencies([G_update]):
                 self.G_update = average.apply(theta_G)
-        averaged = lambda getter, **kwargs: average.average(getter(**kwargs))  # custom getter
+        averaged = lambda getter, **kwargs: average.average(getter(**kwargs))
         with tf.name_scope("samples"), tf.variable_scope("", custom_getter=averaged):
-            self.samples = generator(self.z)  # with the averages of theta_G
-        self.graph_def = tf.get_default_graph().as_graph_def()  # for TensorBoard
+            self.samples = generator(self.z)  # here get_variable returns the averages of theta_G
+        others = {v.name for v in tf.trainable_variables()} - {v.name for v in theta_D + theta_G}
+        if others:
+            raise ValueError(f"neither D nor G trains {others}: start their scope with D_ or G_")
+        self.graph_def = tf.get_default_graph().as_graph_def()  # for TensorBoard: no summary, Saver
         tf.summary.scalar("losses/D_loss", self.D_loss)
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", tf.reduce_mean(tf.sigmoid(logit_real)))
@@ -177,30 +177,29 @@ class GAN:
 
 # ------------------------------------------------------------------------------------- summaries
 def parzen_log_likelihood(samples, images, sigma=0.2):
-    """The score of the paper (section 5): mean log-likelihood of images in nats, each sample being
-    the center of a Gaussian with standard deviation sigma. Both uint8 [n, 784]."""
-    samples = samples / np.float32(255)
+    """Mean log-likelihood of images in nats, Gaussians at samples (section 5); uint8 [n, 784]."""
+    centers = samples / np.float32(255)
     log_sums = []
     for block in np.array_split(images / np.float32(255), len(images) // 500 + 1):  # saves memory
-        squares = np.sum(block**2, axis=1)[:, None] + np.sum(samples**2, axis=1)
-        exponents = (block @ samples.T - squares / 2) / np.float32(sigma**2)
+        squares = np.sum(block**2, axis=1)[:, None] + np.sum(centers**2, axis=1)
+        exponents = (block @ centers.T - squares / 2) / np.float32(sigma**2)  # -|x - c|^2 / 2
         log_sums.append(np.logaddexp.reduce(exponents, axis=1))
-    log_scale = np.log(len(samples)) + PIXELS / 2 * np.log(2 * np.pi * sigma**2)
+    log_scale = np.log(len(centers)) + PIXELS / 2 * np.log(2 * np.pi * sigma**2)
     return np.concatenate(log_sums).mean() - log_scale
 
 
 def save_grid(path, digits):
     """Saves digits, uint8 [n, 784], as a PNG: a square grid at twice the size, its name below."""
     side = int(np.ceil(np.sqrt(len(digits))))
-    digits = np.pad(digits, [(0, side**2 - len(digits)), (0, 0)])
-    grid = digits.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, side * 28)
+    padded = np.pad(digits, [(0, side**2 - len(digits)), (0, 0)])
+    grid = padded.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, side * 28)
     picture = Image.fromarray(np.pad(grid.repeat(2, axis=0).repeat(2, axis=1), [(0, 20), (0, 0)]))
     ImageDraw.Draw(picture).text([4, side * 56 + 4], path.stem, fill=255)
     picture.save(path)
 
 
 def save_losses(path, g_loss):
-    """Plots the validation curves in the event files beside path. Dashed: value at D(x) = 1/2."""
+    """Plots the curves in the event files beside path. Dashed: the values if D = 1/2 throughout."""
     G_half = -np.log(2) if g_loss == "minimax" else np.log(2)
     curves = [("losses/D_loss", "D_loss", 2 * np.log(2)), ("losses/G_loss", "G_loss", G_half)]
     curves += [("probabilities/D_real", "D(x)", 0.5), ("probabilities/D_fake", "D(G(z))", 0.5)]
@@ -216,7 +215,60 @@ def save_losses(path, g_loss):
     figure.savefig(path)
 
 
-# -------------------------------------------------------------------------------------- training
+def recorder(gan, flags, steps_done, validation, test):
+    """Opens the run's folder and records its state. Returns: record, to call after every step."""
+    folder = Path(flags.output_dir)
+    text = json.dumps(vars(flags), indent=4)
+    (folder / "flags.part").write_text(text)
+    (folder / "flags.part").replace(folder / "flags.json")  # never half of it
+    writer = tf.summary.FileWriter(str(folder))
+    # START: TensorBoard drops the points from this step on, which a killed process wrote
+    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), steps_done)
+    if steps_done == 0:
+        writer.add_graph(None, graph_def=gan.graph_def)
+        writer.add_summary(gan.session.run(tf.summary.text("flags", tf.constant(text))))
+    started = time.perf_counter()
+    last_save = -np.inf
+
+    def record(step, D_loss, G_loss):
+        nonlocal last_save
+        if not np.isfinite(D_loss + G_loss):
+            fail(f"a loss is not finite at step {step}: start a new run with lower rates", 1)
+        last = step == flags.max_steps
+        now = time.perf_counter()
+        speed = (step - steps_done) / (now - started)
+        summary = tf.Summary()
+        if step % flags.summary_steps == 0:
+            z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
+            feed = {gan.x: validation[:256] / np.float32(255), gan.z: z}
+            summary.MergeFromString(gan.session.run(gan.curves, feed))
+            if step > steps_done:
+                summary.value.add(tag="speed/steps_per_second", simple_value=speed)
+        if last or step in (0, 100, 200, 500, 1000, 2000) or step % 2500 == 0:
+            path = folder / "samples" / f"step_{step:07d}.png"
+            save_grid(path, gan.digits(64, flags.seed))
+            summary.value.add(tag="samples", image={"encoded_image_string": path.read_bytes()})
+            score = parzen_log_likelihood(gan.digits(10_000, flags.seed + 1), test[:200])
+            summary.value.add(tag="score/parzen_log_likelihood", simple_value=score)
+        if summary.value:
+            writer.add_summary(summary, step)
+            writer.flush()  # before the checkpoint: no point up to it can be missing
+        due = last or now - last_save > 5  # seconds
+        if due:
+            gan.saver.save(gan.session, f"{folder}/model.ckpt-{step:07d}", write_meta_graph=False)
+            last_save = now
+        in_place = sys.stdout.isatty() and not last
+        if step > steps_done and (due or (in_place and step % 50 == 0)):
+            seconds = (flags.max_steps - step) / speed
+            line = f"step {step}/{flags.max_steps}, minibatch D_loss {D_loss:.3f} "
+            line += f"G_loss {G_loss:.3f}, {speed:.0f} steps/s, {seconds:.0f} s left"
+            print(line.ljust(79), end="\r" if in_place else "\n", flush=True)
+
+    record(steps_done, 0.0, 0.0)  # the state before the next update; these losses are not shown
+    return record
+
+
+# ------------------------------------------------------------------------- training and sampling
 def play(gan, flags, steps_done, record):
     """Algorithm 1 of the paper, up to --max_steps (with Adam, and g_step updates of G)."""
     update_D = gan.session.make_callable([gan.D_loss, gan.D_update])
@@ -229,58 +281,6 @@ def play(gan, flags, steps_done, record):
         record(step, D_loss, G_loss)
 
 
-def recorder(gan, flags, steps_done, validation, test):
-    """Opens the run's folder. Returns: record(step, D_loss, G_loss), to call after every step."""
-    folder = Path(flags.output_dir)
-    text = json.dumps(vars(flags), indent=4)
-    (folder / "flags.part").write_text(text)
-    (folder / "flags.part").replace(folder / "flags.json")  # never half of it
-    writer = tf.summary.FileWriter(str(folder))
-    # START: TensorBoard drops the points a killed process wrote after its last checkpoint
-    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), steps_done)
-    if steps_done == 0:
-        writer.add_graph(None, graph_def=gan.graph_def)
-        writer.add_summary(gan.session.run(tf.summary.text("flags", tf.constant(text))))
-    started = time.perf_counter()
-    saved = -np.inf
-
-    def record(step, D_loss, G_loss):
-        nonlocal saved
-        if not np.isfinite(D_loss + G_loss):
-            fail(f"a loss is not finite at step {step}: start a new run with lower rates", 1)
-        last = step == flags.max_steps
-        now = time.perf_counter()
-        speed = (step - steps_done) / (now - started)
-        summary = tf.Summary()
-        if step % flags.summary_steps == 0:
-            z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
-            feed = {gan.x: validation[:256] / np.float32(255), gan.z: z}
-            summary.MergeFromString(gan.session.run(gan.curves, feed))
-            summary.value.add(tag="speed/steps_per_second", simple_value=speed)
-        if last or step in FIRST_PICTURES or step % 2500 == 0:
-            path = folder / "samples" / f"step_{step:07d}.png"
-            save_grid(path, gan.digits(64, flags.seed))
-            summary.value.add(tag="samples", image={"encoded_image_string": path.read_bytes()})
-            score = parzen_log_likelihood(gan.digits(10_000, flags.seed + 1), test[:200])
-            summary.value.add(tag="score/parzen_log_likelihood", simple_value=score)
-        if summary.value:
-            writer.add_summary(summary, step)
-            writer.flush()  # before the checkpoint: points up to it are not written again
-        due = last or now - saved > 5  # seconds
-        if due:
-            gan.saver.save(gan.session, f"{folder}/model.ckpt-{step:07d}", write_meta_graph=False)
-            saved = now
-        in_place = sys.stdout.isatty() and not last
-        if step > steps_done and (due or (in_place and step % 50 == 0)):
-            seconds = (flags.max_steps - step) / speed
-            line = f"step {step}/{flags.max_steps}, minibatch D_loss {D_loss:.3f} "
-            line += f"G_loss {G_loss:.3f}, {speed:.0f} steps/s, {seconds:.0f} s left"
-            print(line.ljust(79), end="\r" if in_place else "\n", flush=True)
-
-    record(steps_done, 0.0, 0.0)  # the state before the next update; these losses are not shown
-    return record
-
-
 def train(flags):
     """Trains the run in --output_dir, new or resumed, up to --max_steps, and shows its results."""
     images, validation, test = load_data(Path(flags.input_data_dir or MNIST_DIR))
@@ -289,21 +289,21 @@ def train(flags):
     gan.restore(folder)
     step = int(gan.session.run(gan.updates)) // (flags.d_step + flags.g_step)
     if step >= flags.max_steps:
-        print(f"{folder} is finished at step {step}; --max_steps extends it; lost files left out")
+        print(f"{folder} is finished at step {step} (--max_steps extends it); lost files left out")
     else:
         print(f"Run: {folder} (resume with --output_dir {shlex.quote(str(folder))})", flush=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         play(gan, flags, step, recorder(gan, flags, step, validation, test))
     pngs = [Image.open(path).copy() for path in sorted(folder.glob("samples/step_*.png"))]
-    ms = [1000] * len(FIRST_PICTURES) + [300] * len(pngs)
+    ms = [1000] * 6 + [300] * len(pngs)  # slower at the first six, which are early
     if pngs:
         gif = folder / "samples.gif"
         pngs[0].save(gif, save_all=True, append_images=pngs[1:], duration=ms, loop=0)
     save_losses(folder / "losses.png", flags.g_loss)
     score = parzen_log_likelihood(gan.digits(10_000, flags.seed + 1), test)
     print(f"Parzen log-likelihood: {score:.1f} nats. Pictures: samples.gif, losses.png in {folder}")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder.parent)]
-    print("Curves:", *map(shlex.quote, command), flush=True)
+    tensorboard = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder.parent)]
+    print("Curves:", *map(shlex.quote, tensorboard), flush=True)
 
 
 def sample(flags):
@@ -328,7 +328,7 @@ NUMBERS = (  # name, default, minimum, maximum, meaning
     ("g_learning_rate", 8e-3, 0.0, 10.0, "Adam's learning rate for G"),
     ("beta1", 0.0, 0.0, 0.999, "Adam's decay of the mean gradient"),
     ("beta2", 0.99, 0.0, 0.99999, "Adam's decay of the mean squared gradient"),
-    ("ema_decay", 0.9999, 0.0, 0.999999, "decay of the average of G's weights; 0: none"),
+    ("ema_decay", 0.9999, 0.0, 0.999999, "largest decay of the average of G's weights; 0: none"),
     ("seed", 0, 0, 2**31 - 2, "random seed; with --sample, of z"),
     ("summary_steps", 100, 1, 10**9, "steps between two points of the curves"),
     ("sample", 0, 0, 100_000, "no training: generate N digits with the run in --output_dir"),
@@ -387,7 +387,7 @@ def import_packages():
         from PIL import Image, ImageDraw
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        logging.disable(logging.WARNING)  # deprecation warnings
+        logging.disable(logging.WARNING)  # deprecations, purged points; tf.logging, too
         tf.disable_v2_behavior()
         tf.enable_resource_variables()  # their reads and updates have a defined order
     finally:
@@ -413,7 +413,7 @@ def main(argv=None):
     except tf.errors.OpError as error:
         if (error.op or "{{node" in str(error)) and "save/" not in f"{error.op}{error}":
             raise  # an error of the graph; those of files come from the Saver or from no node
-        fail(f"{flags.output_dir}: disk full, file damaged or of other networks ({error!r:.40})", 1)
+        fail(f"{flags.output_dir}: disk full, damaged file or another network ({error!r:.40})", 1)
 
 
 if __name__ == "__main__":
