@@ -23,7 +23,7 @@ from urllib.request import urlopen  # import_packages imports np, tf, Image and 
 PIXELS = 28 * 28
 Z_SIZE = 100
 HIDDEN = 128
-FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+FILES = {"train-images-idx3-ubyte": 12, "t10k-images-idx3-ubyte": 1}  # images needed at least
 MNIST_DIR = Path(__file__).resolve().with_name("MNIST_data")
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 MNIST_SHA256 = "626406b879f816a1a33f889ac0273780bee64e9fe8de6a2e9686114d049e77d8"  # both, unpacked
@@ -31,7 +31,7 @@ MNIST_SHA256 = "626406b879f816a1a33f889ac0273780bee64e9fe8de6a2e9686114d049e77d8
 
 def download(folder):
     """Downloads MNIST into the folder, once both files are there and have the right SHA-256."""
-    print(f"Downloading MNIST to {folder}", flush=True)
+    print(f"Downloading MNIST from {MNIST_URL} to {folder}", flush=True)
     files = [urlopen(f"{MNIST_URL}{name}.gz", timeout=30).read() for name in FILES]
     if hashlib.sha256(b"".join(map(gzip.decompress, files))).hexdigest() != MNIST_SHA256:
         raise ValueError("the download has a wrong SHA-256")
@@ -44,22 +44,20 @@ def load_data(folder):
     """Reads images in MNIST's format, .gz or unpacked; a folder without any gets MNIST. Returns:
     training, validation (the last twelfth, 5,000 at most) and test images, uint8 [n, 784]."""
     images = []
-    for name in FILES:
+    for name, least in FILES.items():
         path = folder / name if (folder / name).exists() else folder / f"{name}.gz"
         try:
-            if not any(folder.glob("t*-idx3-ubyte*")) and (folder.is_dir() or folder == MNIST_DIR):
+            if not any(folder.glob("*idx*")) and (folder.is_dir() or folder == MNIST_DIR):
                 download(folder)
             packed = path.read_bytes()
             content = gzip.decompress(packed) if path.suffix == ".gz" else packed
         except Exception as error:  # noqa: BLE001 (urllib, gzip and zlib each raise their own)
             fail(f"--input_data_dir: {path} is missing or damaged: {error}")
         header = np.array([2051, len(content) // PIXELS, 28, 28], ">u4").tobytes()
-        if content[:16] != header or len(content) % PIXELS != 16:
-            fail(f"--input_data_dir: {path} is damaged or not an IDX file of 28x28 images")
+        if content[:16] != header or len(content) % PIXELS != 16 or len(content) < least * PIXELS:
+            fail(f"--input_data_dir: {path} is damaged, not 28x28 IDX images or fewer than {least}")
         images.append(np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS))
     train, test = images
-    if len(train) < 12 or len(test) < 1:
-        fail(f"--input_data_dir {folder}: fewer than 12 training images or no test image")
     n = len(train) - min(5000, len(train) // 12)
     return train[:n], train[n:], test
 
@@ -163,7 +161,8 @@ class GAN:
 
     def restore(self, folder):
         """Restores the newest checkpoint in the folder. Returns: whether there is one."""
-        paths = sorted(str(path.with_suffix("")) for path in folder.glob("model.ckpt-*.index"))
+        steps = sorted(int(p.stem.split("-")[1]) for p in folder.glob("model.ckpt-[0-9]*.index"))
+        paths = [f"{folder}/model.ckpt-{step}" for step in steps]
         if paths:
             self.saver.restore(self.session, paths[-1])
             self.saver.recover_last_checkpoints(paths)
@@ -255,7 +254,8 @@ def recorder(gan, flags, steps_done, validation, test):
             writer.flush()  # before the checkpoint: no point up to it can be missing
         due = last or now - last_save > 5  # seconds
         if due:
-            gan.saver.save(gan.session, f"{folder}/model.ckpt-{step:07d}", write_meta_graph=False)
+            folder.resolve(strict=True)  # an error if it has vanished
+            gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
             last_save = now
         in_place = sys.stdout.isatty() and not last
         if step > steps_done and (due or (in_place and step % 50 == 0)):
@@ -291,8 +291,8 @@ def train(flags):
     if step >= flags.max_steps:
         print(f"{folder} is finished at step {step} (--max_steps extends it); lost files left out")
     else:
-        print(f"Run: {folder} (resume with --output_dir {shlex.quote(str(folder))})", flush=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
+        print(f"Run: {folder} (resume with --output_dir {shlex.quote(str(folder))})", flush=True)
         play(gan, flags, step, recorder(gan, flags, step, validation, test))
     pngs = [Image.open(path).copy() for path in sorted(folder.glob("samples/step_*.png"))]
     ms = [1000] * 6 + [300] * len(pngs)  # slower at the first six, which are early

@@ -169,7 +169,7 @@ def newest(folder):
 
 def variables(folder):
     """All variables of the newest checkpoint: {name: array}."""
-    reader = tf.train.NewCheckpointReader(str(folder / f"model.ckpt-{newest(folder):07d}"))
+    reader = tf.train.NewCheckpointReader(str(folder / f"model.ckpt-{newest(folder)}"))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 

@@ -13,6 +13,7 @@ import gan_mnist
 
 GOOD = idx(np.arange(24 * 784).reshape(24, 784) % 251)
 PACKED = gzip.compress(GOOD)
+OTHERS = {"half of a data set": TEST, "a data set with other names": "train-images.idx3-ubyte"}
 
 
 def test_data_sets_are_read_byte_for_byte_and_the_last_training_images_are_held_out(data):
@@ -88,14 +89,13 @@ def test_MNIST_is_downloaded_once_where_there_is_no_data(site, tmp_path, monkeyp
         shutil.rmtree(site, ignore_errors=True)
 
 
-@pytest.mark.parametrize("fault", ["second file missing", "wrong", "half", "no folder"])
+@pytest.mark.parametrize("fault", ["second file missing", "wrong", *OTHERS, "no folder"])
 def test_a_download_that_fails_or_is_not_wanted_writes_nothing(site, tmp_path, fault):
     if fault == "second file missing":
         (site / f"{TEST}.gz").unlink()
     if fault == "wrong":
         (site / f"{TEST}.gz").write_bytes(gzip.compress(GOOD[:-1] + b"\1"))
-    if fault == "half":  # of another data set
-        (tmp_path / TRAIN).write_bytes(GOOD)
+    if fault in OTHERS:
+        (tmp_path / OTHERS[fault]).write_bytes(GOOD)
     folder = tmp_path / "none" if fault == "no folder" else tmp_path
-    parts = [folder, TEST if fault == "half" else TRAIN]
-    refused(tmp_path, "--max_steps=1", "--input_data_dir", folder, parts=parts)
+    refused(tmp_path, "--max_steps=1", "--input_data_dir", folder, parts=[folder / TRAIN])

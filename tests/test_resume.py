@@ -63,7 +63,7 @@ def test_a_vanished_folder_is_reported_and_at_most_30_seconds_of_work_are_lost(
     clock(monkeypatch, 7.0, 24, lambda: (tmp_path / "run").rename(folder))
     flags = options(input_data_dir=data, output_dir="run", max_steps=1000, summary_steps=1)
     status, out, err = call(*flags, cwd=tmp_path)
-    assert status == 1 and "Pictures" not in out
+    assert status == 1 and "Pictures" not in out and not (tmp_path / "run").exists()
     one_line(err, "run")
     steps = sorted(int(path.stem.split("-")[1]) for path in folder.glob("model.ckpt-*.index"))
     assert len(steps) > 1 and 7 * np.diff([*steps, 24]).max() <= 30  # a step takes seven seconds
@@ -107,6 +107,7 @@ def test_a_damaged_checkpoint_file_loses_no_work(copy, contents):
     (copy / "checkpoint").unlink()
     if contents is not None:
         (copy / "checkpoint").write_bytes(contents)
+    (copy / "model.ckpt-900.index").write_bytes(b"not the newest")
     assert call(FOLDER, f"--max_steps={STEPS + 3}", cwd=copy.parent)[0] == 0
     assert variables(copy)["global_step"] == (STEPS + 3) * 3
 
@@ -114,7 +115,7 @@ def test_a_damaged_checkpoint_file_loses_no_work(copy, contents):
 @pytest.mark.parametrize("flag", ["--max_steps=9000", "--sample=3"])
 @pytest.mark.parametrize("end", ["data-00000-of-00001", "index"])
 def test_a_truncated_checkpoint_is_reported_in_one_line_and_sample_needs_one(copy, end, flag):
-    path = copy / f"model.ckpt-{STEPS:07d}.{end}"
+    path = copy / f"model.ckpt-{STEPS}.{end}"
     path.write_bytes(path.read_bytes()[:100])
     refused(copy.parent, FOLDER, flag, parts=["run"], status=(1,))
     for path in copy.glob("model.ckpt-*"):
@@ -128,7 +129,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(copy):
     gan.restore(copy)
     (bias,) = gan.session.graph.get_collection("trainable_variables", "D_nn2/D_bias")
     bias.load([np.inf], gan.session)
-    gan.saver.save(gan.session, f"{copy}/model.ckpt-{STEPS:07d}", write_meta_graph=False)
+    gan.saver.save(gan.session, f"{copy}/model.ckpt-{STEPS}", write_meta_graph=False)
     status, out, err = call(FOLDER, f"--max_steps={STEPS + 100}", cwd=copy.parent)
     assert status == 1 and "Pictures" not in out and newest(copy) == STEPS
     one_line(err, "not finite", f"step {STEPS + 1}", "new run")

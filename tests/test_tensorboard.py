@@ -88,7 +88,6 @@ def test_the_graph_reads_as_a_drawing_of_the_algorithm_and_is_the_one_that_runs(
     images = gan_mnist.load_data(data)[0]
     gan = gan_mnist.GAN(gan_mnist.parse_flags(options()), images)
     running = {node.name: node for node in gan.session.graph.as_graph_def().node}
-    assert len(graph.node) > 100
     for node in graph.node:
         assert node.op == running[node.name].op and node.input == running[node.name].input
     assert {gan.D_update.name, gan.G_update.name} <= {node.name for node in graph.node}
