@@ -134,6 +134,9 @@ class GAN:
 
         theta_D = tf.trainable_variables("D_")
         theta_G = tf.trainable_variables("G_")
+        others = {v.name for v in tf.trainable_variables()} - {v.name for v in theta_D + theta_G}
+        if others:
+            raise ValueError(f"neither D nor G trains {others}: start their scope with D_ or G_")
         with tf.name_scope("D_Adam"):
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
             self.D_update = D_adam.minimize(D_objective, self.updates, var_list=theta_D)
@@ -146,9 +149,6 @@ class GAN:
         averaged = lambda getter, **kwargs: average.average(getter(**kwargs))
         with tf.name_scope("samples"), tf.variable_scope("", custom_getter=averaged):
             self.samples = generator(self.z)  # here get_variable returns the averages of theta_G
-        others = {v.name for v in tf.trainable_variables()} - {v.name for v in theta_D + theta_G}
-        if others:
-            raise ValueError(f"neither D nor G trains {others}: start their scope with D_ or G_")
         self.graph_def = tf.get_default_graph().as_graph_def()  # for TensorBoard: no summary, Saver
         tf.summary.scalar("losses/D_loss", self.D_loss)
         tf.summary.scalar("losses/G_loss", self.G_loss)

@@ -40,7 +40,7 @@ FAULTS["exception"] = (G_LOSS, RAISE, [f"in generator_loss\n{RAISE}"])
 CHECK = DEPENDING.format("tf.debugging.assert_equal(tf.shape(logit_real), [20, 1])")
 # the first points of the curves have 20 images
 FAULTS["in training only"] = (D_LOSS, CHECK, ["in play\n", "D_loss/assert_equal"])
-FAULTS["unshared"] = ("generator", '    z *= tf.Variable(1.0, name="G_w")\n', ["samples/G_w"])
+FAULTS["layer of G"] = ("generator", '    z = layer(z, 100, "nn3", tf.tanh)\n', ["nn3/n_bias"])
 for scope in ("extra", "d_extra"):
     names = [f"{scope}/{scope[0]}_{kind}" for kind in ("weight", "bias")]
     layer = f'    x = layer(x, 784, "{scope}", tf.tanh)\n'
