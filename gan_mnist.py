@@ -30,7 +30,7 @@ MNIST_SHA256 = "626406b879f816a1a33f889ac0273780bee64e9fe8de6a2e9686114d049e77d8
 
 
 def download(folder):
-    """Downloads MNIST into the folder, once both files are there and have the right SHA-256."""
+    """Downloads MNIST, checks its SHA-256 and only then writes both files to the folder."""
     print(f"Downloading MNIST from {MNIST_URL} to {folder}", flush=True)
     files = [urlopen(f"{MNIST_URL}{name}.gz", timeout=30).read() for name in FILES]
     if hashlib.sha256(b"".join(map(gzip.decompress, files))).hexdigest() != MNIST_SHA256:
@@ -49,14 +49,13 @@ def load_data(folder):
         try:
             if not any(folder.glob("*idx*")) and (folder.is_dir() or folder == MNIST_DIR):
                 download(folder)
-            packed = path.read_bytes()
-            content = gzip.decompress(packed) if path.suffix == ".gz" else packed
+            data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         except Exception as error:  # noqa: BLE001 (urllib, gzip and zlib each raise their own)
             fail(f"--input_data_dir: {path} is missing or damaged: {error}")
-        header = np.array([2051, len(content) // PIXELS, 28, 28], ">u4").tobytes()
-        if content[:16] != header or len(content) % PIXELS != 16 or len(content) < least * PIXELS:
-            fail(f"--input_data_dir: {path} is damaged, not 28x28 IDX images or fewer than {least}")
-        images.append(np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS))
+        header = np.array([2051, len(data) // PIXELS, 28, 28], ">u4").tobytes()  # 2051: images
+        if data[:16] != header or len(data) % PIXELS != 16 or len(data) < least * PIXELS:
+            fail(f"--input_data_dir: {path} is not an IDX file of {least} or more 28x28 images")
+        images.append(np.frombuffer(data, np.uint8, offset=16).reshape(-1, PIXELS))
     train, test = images
     n = len(train) - min(5000, len(train) // 12)
     return train[:n], train[n:], test
@@ -100,7 +99,7 @@ def generator_loss(logit_fake, kind):
 
 def r1_penalty(logit_real, x, gamma):
     """R1: gamma / 2 E_x[|grad_x logit|^2] (Mescheder et al. 2018, arXiv:1801.04406, equation 9)."""
-    (gradient,) = tf.gradients(logit_real, x)  # of each logit by its own x
+    (gradient,) = tf.gradients(logit_real, x)  # of each logit with respect to its x
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -111,11 +110,11 @@ class GAN:
     def __init__(self, flags, images):
         tf.reset_default_graph()
         tf.set_random_seed(flags.seed)
-        self.updates = tf.train.get_or_create_global_step()  # of D and of G, counted together
+        self.global_step = tf.train.get_or_create_global_step()  # updates of D and of G
         with tf.name_scope("minibatch"):  # a new one for every update
             preload = tf.placeholder(tf.uint8, images.shape)
             stored = tf.Variable(preload, trainable=False, collections=[])  # in no checkpoint
-            seeds = [flags.seed, self.updates]  # so that a resumed run draws the same minibatches
+            seeds = [flags.seed, self.global_step]  # a resumed run draws the same minibatches
             uniform = tf.random.stateless_uniform([flags.batch_size, 1 + Z_SIZE], seeds)
             rows = tf.cast(len(images) * uniform[:, 0], tf.int32)  # column 0; the others are z
             x = tf.cast(tf.gather(stored, rows), tf.float32) / 255
@@ -139,17 +138,17 @@ class GAN:
             raise ValueError(f"neither D nor G trains {others}: start their scope with D_ or G_")
         with tf.name_scope("D_Adam"):
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
-            self.D_update = D_adam.minimize(D_objective, self.updates, var_list=theta_D)
+            self.D_update = D_adam.minimize(D_objective, self.global_step, var_list=theta_D)
         with tf.name_scope("G_Adam"):
             G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
-            G_update = G_adam.minimize(self.G_loss, self.updates, var_list=theta_G)
-            average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.updates)
+            G_update = G_adam.minimize(self.G_loss, self.global_step, var_list=theta_G)
+            average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.global_step)
             with tf.control_dependencies([G_update]):
                 self.G_update = average.apply(theta_G)
         averaged = lambda getter, **kwargs: average.average(getter(**kwargs))
         with tf.name_scope("samples"), tf.variable_scope("", custom_getter=averaged):
             self.samples = generator(self.z)  # here get_variable returns the averages of theta_G
-        self.graph_def = tf.get_default_graph().as_graph_def()  # for TensorBoard: no summary, Saver
+        self.graph_def = tf.get_default_graph().as_graph_def()  # without summaries and Saver
         tf.summary.scalar("losses/D_loss", self.D_loss)
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", tf.reduce_mean(tf.sigmoid(logit_real)))
@@ -160,7 +159,7 @@ class GAN:
         self.saver = tf.train.Saver(save_relative_paths=True)
 
     def restore(self, folder):
-        """Restores the newest checkpoint in the folder. Returns: whether there is one."""
+        """Restores the newest model.ckpt-*, without the file checkpoint. Returns: whether any."""
         steps = sorted(int(p.stem.split("-")[1]) for p in folder.glob("model.ckpt-[0-9]*.index"))
         paths = [f"{folder}/model.ckpt-{step}" for step in steps]
         if paths:
@@ -181,7 +180,7 @@ def parzen_log_likelihood(samples, images, sigma=0.2):
     log_sums = []
     for block in np.array_split(images / np.float32(255), len(images) // 500 + 1):  # saves memory
         squares = np.sum(block**2, axis=1)[:, None] + np.sum(centers**2, axis=1)
-        exponents = (block @ centers.T - squares / 2) / np.float32(sigma**2)  # -|x - c|^2 / 2
+        exponents = (block @ centers.T - squares / 2) / np.float32(sigma**2)  # -|x-c|^2 / 2sigma^2
         log_sums.append(np.logaddexp.reduce(exponents, axis=1))
     log_scale = np.log(len(centers)) + PIXELS / 2 * np.log(2 * np.pi * sigma**2)
     return np.concatenate(log_sums).mean() - log_scale
@@ -219,9 +218,9 @@ def recorder(gan, flags, steps_done, validation, test):
     folder = Path(flags.output_dir)
     text = json.dumps(vars(flags), indent=4)
     (folder / "flags.part").write_text(text)
-    (folder / "flags.part").replace(folder / "flags.json")  # never half of it
+    (folder / "flags.part").replace(folder / "flags.json")  # never half-written
     writer = tf.summary.FileWriter(str(folder))
-    # START: TensorBoard drops the points from this step on, which a killed process wrote
+    # START: TensorBoard discards points from this step on, which a killed process left
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), steps_done)
     if steps_done == 0:
         writer.add_graph(None, graph_def=gan.graph_def)
@@ -232,7 +231,7 @@ def recorder(gan, flags, steps_done, validation, test):
     def record(step, D_loss, G_loss):
         nonlocal last_save
         if not np.isfinite(D_loss + G_loss):
-            fail(f"a loss is not finite at step {step}: start a new run with lower rates", 1)
+            fail(f"loss not finite at step {step}: start a new run with lower learning rates", 1)
         last = step == flags.max_steps
         now = time.perf_counter()
         speed = (step - steps_done) / (now - started)
@@ -254,14 +253,13 @@ def recorder(gan, flags, steps_done, validation, test):
             writer.flush()  # before the checkpoint: no point up to it can be missing
         due = last or now - last_save > 5  # seconds
         if due:
-            folder.resolve(strict=True)  # an error if it has vanished
+            folder.resolve(strict=True)  # error if deleted: save would recreate it
             gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
             last_save = now
         in_place = sys.stdout.isatty() and not last
         if step > steps_done and (due or (in_place and step % 50 == 0)):
-            seconds = (flags.max_steps - step) / speed
-            line = f"step {step}/{flags.max_steps}, minibatch D_loss {D_loss:.3f} "
-            line += f"G_loss {G_loss:.3f}, {speed:.0f} steps/s, {seconds:.0f} s left"
+            line = f"step {step}/{flags.max_steps}, {(flags.max_steps - step) / speed:.0f} s left, "
+            line += f"{speed:.0f} steps/s, minibatch D_loss {D_loss:.3f} G_loss {G_loss:.3f}"
             print(line.ljust(79), end="\r" if in_place else "\n", flush=True)
 
     record(steps_done, 0.0, 0.0)  # the state before the next update; these losses are not shown
@@ -287,13 +285,14 @@ def train(flags):
     gan = GAN(flags, images)
     folder = Path(flags.output_dir)
     gan.restore(folder)
-    step = int(gan.session.run(gan.updates)) // (flags.d_step + flags.g_step)
+    step = int(gan.session.run(gan.global_step)) // (flags.d_step + flags.g_step)
     if step >= flags.max_steps:
-        print(f"{folder} is finished at step {step} (--max_steps extends it); lost files left out")
+        print(f"Run finished at step {step}; --max_steps extends it; missing files are skipped")
     else:
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         print(f"Run: {folder} (resume with --output_dir {shlex.quote(str(folder))})", flush=True)
-        play(gan, flags, step, recorder(gan, flags, step, validation, test))
+        record = recorder(gan, flags, step, validation, test)
+        play(gan, flags, step, record)
     pngs = [Image.open(path).copy() for path in sorted(folder.glob("samples/step_*.png"))]
     ms = [1000] * 6 + [300] * len(pngs)  # slower at the first six, which are early
     if pngs:
@@ -340,14 +339,15 @@ def parse_flags(argv):
     """The flags in argv; the defaults are those of the existing run in --output_dir, if any."""
     parser = argparse.ArgumentParser("gan_mnist.py", usage=argparse.SUPPRESS, allow_abbrev=False)
     folder = time.strftime("outputs/%Y-%m-%d_%H-%M-%S.") + f"{time.time_ns() // 1000 % 10**6:06}"
-    parser.add_argument("--input_data_dir", default="", help="IDX files (MNIST, beside the script)")
+    parser.add_argument("--input_data_dir", default="", help="folder of IDX files (MNIST_data)")
     parser.add_argument("--output_dir", default=folder, help="run directory, new or to be resumed")
-    parser.add_argument("--g_loss", default="non_saturating", choices=["non_saturating", "minimax"])
+    kinds = ["non_saturating", "minimax"]
+    parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help=f"G's loss ({kinds[0]})")
     for name, value, _, _, text in NUMBERS:
         parser.add_argument("--" + name, default=value, type=type(value), help=f"{text} ({value})")
     flags = parser.parse_args(argv)
     if not flags.output_dir or (set("[]*?\\") - {os.sep}) & set(flags.output_dir):
-        fail(f"--output_dir {flags.output_dir!r}: TensorFlow needs a name without [ ] * ? \\")
+        fail(f"--output_dir {flags.output_dir!r}: must not be empty or contain [ ] * ? \\")
     path = Path(flags.output_dir, "flags.json")
     try:
         flags.output_dir.encode(sys.stdout.encoding or "utf-8")  # it will be printed
@@ -373,10 +373,10 @@ def fail(message, status=2):
 
 
 def import_packages():
-    """Imports the slow packages, late so that --help is fast; shows stderr only if that crashes."""
+    """Imports the slow packages, late so that --help is fast; hides stderr unless Python dies."""
     global np, tf, Image, ImageDraw, Figure, EventAccumulator
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # only fatal errors
-    code = "import sys; sys.stderr.write(sys.stdin.read())"
+    code = "import sys; sys.stderr.write(sys.stdin.read())"  # at EOF: when this process dies
     reader = Popen([sys.executable, "-c", code], stdin=PIPE, start_new_session=True)
     stderr = os.dup(2)
     os.dup2(reader.stdin.fileno(), 2)
@@ -411,7 +411,7 @@ def main(argv=None):
     except OSError as error:
         fail(error, 2 if isinstance(error, (FileExistsError, NotADirectoryError)) else 1)
     except tf.errors.OpError as error:
-        if (error.op or "{{node" in str(error)) and "save/" not in f"{error.op}{error}":
+        if (error.op or "{{node" in str(error)) and "save/" not in str(error):
             raise  # an error of the graph; those of files come from the Saver or from no node
         fail(f"{flags.output_dir}: disk full, damaged file or another network ({error!r:.40})", 1)
 

@@ -32,7 +32,7 @@ class Game:
 
     def minibatch(self, updates):
         """x and z as drawn after so many updates."""
-        self.gan.updates.load(updates, self.session)
+        self.gan.global_step.load(updates, self.session)
         return self.session.run([self.gan.x, self.gan.z])
 
 
@@ -100,7 +100,7 @@ def test_training_matches_the_oracle(changes, moved):
     game, steps = Game(**changes), 5
     n = game.flags.d_step + game.flags.g_step
     draws = [game.minibatch(k) for k in range(steps * n)]
-    game.gan.updates.load(0, game.session)
+    game.gan.global_step.load(0, game.session)
     game.flags.max_steps = steps
     gan_mnist.play(game.gan, game.flags, 0, game.record)
     expected = oracle.Game({name: game.start[name] for name in SHAPES}, game.flags)

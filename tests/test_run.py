@@ -13,7 +13,7 @@ from PIL import Image
 import gan_mnist
 
 SEED = SETTING["seed"]
-PROGRESS = r"step (\d+)/{}\D+ -?\d+\.\d+\D+ -?\d+\.\d+, \d+ steps/s, \d+ s left *"
+PROGRESS = r"step (\d+)/{}, \d+ s left, \d+ steps/s,\D+ -?\d+\.\d+\D+ -?\d+\.\d+ *"
 
 
 def console(run, last):
