@@ -23,7 +23,7 @@ from urllib.request import urlopen  # import_packages imports np, tf, Image and 
 PIXELS = 28 * 28
 Z_SIZE = 100
 HIDDEN = 128
-FILES = {"train-images-idx3-ubyte": 12, "t10k-images-idx3-ubyte": 1}  # images needed at least
+FILES = {"train-images-idx3-ubyte": 12, "t10k-images-idx3-ubyte": 1}  # minimum number of images
 MNIST_DIR = Path(__file__).resolve().with_name("MNIST_data")
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 MNIST_SHA256 = "626406b879f816a1a33f889ac0273780bee64e9fe8de6a2e9686114d049e77d8"  # both, unpacked
