@@ -225,6 +225,8 @@ def recorder(gan, flags, steps_done, validation, test):
     if steps_done == 0:
         writer.add_graph(None, graph_def=gan.graph_def)
         writer.add_summary(gan.session.run(tf.summary.text("flags", tf.constant(text))))
+    z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
+    feed = {gan.x: validation[:256] / np.float32(255), gan.z: z}
     started = time.perf_counter()
     last_save = -np.inf
 
@@ -237,8 +239,6 @@ def recorder(gan, flags, steps_done, validation, test):
         speed = (step - steps_done) / (now - started)
         summary = tf.Summary()
         if step % flags.summary_steps == 0:
-            z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
-            feed = {gan.x: validation[:256] / np.float32(255), gan.z: z}
             summary.MergeFromString(gan.session.run(gan.curves, feed))
             if step > steps_done:
                 summary.value.add(tag="speed/steps_per_second", simple_value=speed)

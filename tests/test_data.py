@@ -38,8 +38,8 @@ WRONG |= {"gzip that lacks an image": (".gz", gzip.compress(GOOD[:-784])), "empt
 WRONG |= {"garbage in the gzip": (".gz", PACKED[:200] + b"garbage" + PACKED[207:])}
 WRONG |= {"byte missing": ("", GOOD[:-1]), "image missing": ("", GOOD[:-784])}
 WRONG |= {"image too many": ("", GOOD + bytes(784)), "half a header": ("", GOOD[:15])}
-WRONG |= {"another magic number": ("", idx(np.zeros([24, 784]), magic=2052))}
-WRONG |= {"images of 784x1": ("", idx(np.zeros([24, 784]), 2051, 784, 1))}
+WRONG |= {"magic 2052": ("", idx(np.zeros([24, 784]), magic=2052)), "unnamed gzip": ("", PACKED)}
+WRONG |= {"784x1 images": ("", idx(np.zeros([24, 784]), 2051, 784, 1)), "empty .gz": (".gz", b"")}
 
 
 @pytest.mark.parametrize("name", [TRAIN, TEST])

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 import gan_mnist
 from gan_mnist import HIDDEN, PIXELS, Z_SIZE
 
-OURS, SCRIPT = "gan_mnist.py", [sys.executable, gan_mnist.__file__]
+OURS = "gan_mnist.py"
 
 
 def training_images():
@@ -51,8 +51,8 @@ def timed(play, flags):
 def whole_script(flags):
     """gan_mnist.py itself, by its event file: the second half, with the pictures of a long run."""
     with tempfile.TemporaryDirectory() as folder:
-        run = [*SCRIPT, *game(flags), "--max_steps", str(5 * flags.steps), "--output_dir", folder]
-        subprocess.run(run, check=True)
+        run = [*game(flags), "--max_steps", str(5 * flags.steps), "--output_dir", folder]
+        subprocess.run([sys.executable, gan_mnist.__file__, *run], check=True)
         gan_mnist.import_packages()
         events = gan_mnist.EventAccumulator(folder, {"scalars": 0}).Reload()
         points = events.Scalars("losses/D_loss")
