@@ -1,419 +1,397 @@
-"""The original GAN (Goodfellow et al. 2014, arXiv:1406.2661) on MNIST, in TensorFlow 1.x style.
+"""The GAN of Goodfellow et al. 2014 (arXiv:1406.2661) on MNIST, as a classic TensorFlow 1 program.
 
-A generator G turns noise z into images, a discriminator D distinguishes them from real digits x;
-the function play trains them against each other on equation 1 of the paper:
+    python gan_mnist.py                             # trains a new run, two minutes on 2 cores
+    python gan_mnist.py --output_dir outputs/NAME   # starts or resumes the run of that name
+
+A generator G turns noise z into images. A discriminator D learns to distinguish them from real
+digits x, and G learns to fool D. D maximizes and G minimizes the value V of equation 1:
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
+
+Not in the paper: these small networks, Adam, more updates of G than of D, the gradient penalty R1,
+and samples that are generated with an average of G's weights.
 """
 
 import argparse
 import gzip
-import hashlib
 import json
 import logging
 import os
-import shlex
 import sys
 import time
+import zlib
+from datetime import datetime
 from pathlib import Path
-from subprocess import PIPE, Popen
-from urllib.request import urlopen  # import_packages imports np, tf, Image and others later
 
-# ------------------------------------------------------------------------------------------ data
-PIXELS = 28 * 28
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer messages
+import tensorflow.compat.v1 as tf
+
+logging.getLogger("tensorboard").setLevel("ERROR")  # not that a run was resumed
+tf.logging.set_verbosity(tf.logging.ERROR)  # not that TensorFlow 1 is old
+tf.disable_v2_behavior()
+tf.enable_resource_variables()  # their reads obey control dependencies
+
+SIDE = 28  # images have SIDE x SIDE pixels
+PIXELS = SIDE * SIDE
 Z_SIZE = 100
-HIDDEN = 128
-FILES = {"train-images-idx3-ubyte": 12, "t10k-images-idx3-ubyte": 1}  # minimum number of images
-MNIST_DIR = Path(__file__).resolve().with_name("MNIST_data")
-MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
-MNIST_SHA256 = "626406b879f816a1a33f889ac0273780bee64e9fe8de6a2e9686114d049e77d8"  # both, unpacked
+DATA_DIR = "MNIST_data"
+PICTURE_STEPS = [digit * 10**k for k in range(2, 7) for digit in (1, 2, 5)]  # 100, 200, 500, ...
 
 
-def download(folder):
-    """Downloads MNIST, checks its SHA-256 and only then writes both files to the folder."""
-    print(f"Downloading MNIST from {MNIST_URL} to {folder}", flush=True)
-    files = [urlopen(f"{MNIST_URL}{name}.gz", timeout=30).read() for name in FILES]
-    if hashlib.sha256(b"".join(map(gzip.decompress, files))).hexdigest() != MNIST_SHA256:
-        raise ValueError("the download has a wrong SHA-256")
-    folder.mkdir(exist_ok=True)
-    for name, content in zip(FILES, files):
-        (folder / f"{name}.gz").write_bytes(content)
+# ------------------------------------------- flags
+def parse_flags(argv=None):
+    """Parses the command line. A run keeps its flags: flags.json replaces the defaults below."""
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(formatter_class=formatter, allow_abbrev=False)
+    flag = parser.add_argument
+    new_folder = datetime.now().strftime("outputs/%Y-%m-%d_%H-%M-%S-%f")
+    flag("--input_data_dir", default=DATA_DIR, help="folder of the training images")
+    flag("--output_dir", default=new_folder, help="run directory; an existing run is resumed")
+    flag("--max_steps", type=int, default=18_000, help="training steps")
+    flag("--batch_size", type=int, default=128, help="images in a minibatch")
+    flag("--d_step", type=int, default=1, help="updates of D in a training step")
+    flag("--g_step", type=int, default=3, help="updates of G in a training step")
+    kinds = ["non_saturating", "minimax"]
+    flag("--g_loss", default=kinds[0], choices=kinds, help="kind of loss that G minimizes")
+    flag("--r1_gamma", type=float, default=0.75, help="weight of the gradient penalty; 0: none")
+    flag("--d_learning_rate", type=float, default=0.0013, help="Adam's learning rate for D")
+    flag("--g_learning_rate", type=float, default=0.007, help="Adam's learning rate for G")
+    flag("--beta1", type=float, default=0.0, help="Adam's decay of the mean gradient")
+    flag("--beta2", type=float, default=0.99, help="Adam's decay of the mean squared gradient")
+    flag("--hidden_units", type=int, default=128, help="units of the hidden layers")
+    flag("--seed", type=int, default=0, help="random seed")
+    flag("--sample", type=int, default=0, metavar="N", help="only generate N digits")
+    flags = parser.parse_args(argv)
+    saved = Path(flags.output_dir, "flags.json")
+    if saved.exists():
+        parser.set_defaults(**json.loads(saved.read_text()))
+        flags = parser.parse_args(argv)
+    if not flags.output_dir or set("[]*?") & set(flags.output_dir):
+        parser.error("--output_dir must not be empty or contain the wildcards [ ] * ?")
+    for name in ("max_steps", "batch_size", "d_step", "g_step", "hidden_units", "seed", "sample"):
+        least = 0 if name in ("seed", "sample") else 1
+        if getattr(flags, name) < least:
+            parser.error(f"--{name} must be at least {least}")
+    return flags
 
 
-def load_data(folder):
-    """Reads images in MNIST's format, .gz or unpacked; a folder without any gets MNIST. Returns:
-    training, validation (the last twelfth, 5,000 at most) and test images, uint8 [n, 784]."""
-    images = []
-    for name, least in FILES.items():
-        path = folder / name if (folder / name).exists() else folder / f"{name}.gz"
-        try:
-            if not any(folder.glob("*idx*")) and (folder.is_dir() or folder == MNIST_DIR):
-                download(folder)
-            data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        except Exception as error:  # noqa: BLE001 (urllib, gzip and zlib each raise their own)
-            fail(f"--input_data_dir: {path} is missing or damaged: {error}")
-        header = np.array([2051, len(data) // PIXELS, 28, 28], ">u4").tobytes()  # 2051: images
-        if data[:16] != header or len(data) % PIXELS != 16 or len(data) < least * PIXELS:
-            fail(f"--input_data_dir: {path} is not an IDX file of {least} or more 28x28 images")
-        images.append(np.frombuffer(data, np.uint8, offset=16).reshape(-1, PIXELS))
-    train, test = images
-    n = len(train) - min(5000, len(train) // 12)
-    return train[:n], train[n:], test
+# ---------------------------------------- networks
+def dense(inputs, units, scope):
+    """A fully connected layer, inputs @ W + b: [batch, n] to [batch, units]."""
+    with tf.variable_scope(scope):
+        normal = tf.truncated_normal_initializer(stddev=0.1)
+        W = tf.get_variable("W", [inputs.shape[-1], units], initializer=normal)
+        b = tf.get_variable("b", [units], initializer=tf.constant_initializer(0.1))
+        return tf.matmul(inputs, W) + b
 
 
-# -------------------------------------------------------------------------------------- networks
-def layer(inputs, units, scope, activation):
-    """[batch, n] to [batch, units]: activation(inputs W + b). A scope used again shares W and b."""
-    normal = tf.truncated_normal_initializer(stddev=0.1)
-    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):  # scope[0] is the player, G or D
-        W = tf.get_variable(scope[0] + "_weight", [inputs.shape[-1], units], initializer=normal)
-        b = tf.get_variable(scope[0] + "_bias", [units], initializer=tf.constant_initializer(0.1))
-        return activation(tf.matmul(inputs, W) + b)
-
-
-def generator(z):
+def generator(z, hidden_units):
     """G(z): noise [batch, 100] in [-1, 1) to images [batch, 784] in [0, 1]."""
-    hidden = layer(z, HIDDEN, "G_nn1", tf.tanh)
-    return layer(hidden, PIXELS, "G_nn2", tf.sigmoid)
+    hidden = tf.tanh(dense(z, hidden_units, "nn1"))
+    return tf.sigmoid(dense(hidden, PIXELS, "nn2"))
 
 
-def discriminator(x):
-    """Images [batch, 784] in [0, 1] to logits [batch, 1]; D(x) = sigmoid(logit)."""
-    hidden = layer(x, HIDDEN, "D_nn1", tf.tanh)
-    return layer(hidden, 1, "D_nn2", tf.identity)
+def discriminator(x, hidden_units):
+    """Images [batch, 784] in [0, 1] to logits [batch, 1], where D(x) = sigmoid(logit)."""
+    hidden = tf.tanh(dense(x, hidden_units, "nn1"))
+    return dense(hidden, 1, "nn2")
 
 
-# ---------------------------------------------------------------------------------------- losses
-# from logits, so that there is no log(0): -log D = softplus(-logit), -log(1 - D) = softplus(logit)
+# ------------------------------------------ losses
+# Logits avoid log(0): log D = log_sigmoid(logit) and log(1 - D) = log_sigmoid(-logit).
 def discriminator_loss(logit_real, logit_fake):
     """D_loss = -V(D, G) = -E_x[log D(x)] - E_z[log(1 - D(G(z)))], equation 1."""
-    return tf.reduce_mean(tf.nn.softplus(-logit_real)) + tf.reduce_mean(tf.nn.softplus(logit_fake))
+    return -tf.reduce_mean(tf.log_sigmoid(logit_real)) - tf.reduce_mean(tf.log_sigmoid(-logit_fake))
 
 
 def generator_loss(logit_fake, kind):
-    """G_loss: non_saturating, -E_z[log D(G(z))], section 3; or minimax, E_z[log(1 - D(G(z)))]."""
+    """Returns G_loss (section 3). Raises ValueError for an unknown kind."""
     if kind == "minimax":
-        return -tf.reduce_mean(tf.nn.softplus(logit_fake))
-    return tf.reduce_mean(tf.nn.softplus(-logit_fake))  # stronger gradient when D is confident
+        return tf.reduce_mean(tf.log_sigmoid(-logit_fake))  # E_z[log(1 - D(G(z)))]
+    if kind == "non_saturating":  # a stronger gradient where D is sure that G(z) is fake
+        return -tf.reduce_mean(tf.log_sigmoid(logit_fake))  # -E_z[log D(G(z))]
+    raise ValueError(f"G_loss must be non_saturating or minimax, not {kind}")
 
 
 def r1_penalty(logit_real, x, gamma):
-    """R1: gamma / 2 E_x[|grad_x logit|^2] (Mescheder et al. 2018, arXiv:1801.04406, equation 9)."""
-    (gradient,) = tf.gradients(logit_real, x)  # of each logit with respect to its x
+    """R1 = gamma / 2 E_x[|grad_x logit|^2] (Mescheder et al. 2018, arXiv:1801.04406, eq. 9)."""
+    (gradient,) = tf.gradients(logit_real, x)  # row i: of logit i, which depends on x[i] only
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
-# ----------------------------------------------------------------------------------------- graph
+# ------------------------------------------- graph
 class GAN:
-    """The graph and its session. Raises: ValueError if neither D nor G trains some variable."""
+    """The graph and its session. Raises ValueError for a variable that neither D nor G trains."""
 
-    def __init__(self, flags, images):
-        tf.reset_default_graph()
+    def __init__(self, flags):
+        tf.reset_default_graph()  # of an earlier GAN
         tf.set_random_seed(flags.seed)
-        self.global_step = tf.train.get_or_create_global_step()  # updates of D and of G
-        with tf.name_scope("minibatch"):  # a new one for every update
-            preload = tf.placeholder(tf.uint8, images.shape)
-            stored = tf.Variable(preload, trainable=False, collections=[])  # in no checkpoint
-            seeds = [flags.seed, self.global_step]  # a resumed run draws the same minibatches
-            uniform = tf.random.stateless_uniform([flags.batch_size, 1 + Z_SIZE], seeds)
-            rows = tf.cast(len(images) * uniform[:, 0], tf.int32)  # column 0; the others are z
-            x = tf.cast(tf.gather(stored, rows), tf.float32) / 255
-            z = 2 * uniform[:, 1:] - 1
-        self.x = tf.placeholder_with_default(x, [None, PIXELS], name="input")  # or what is fed
-        self.z = tf.placeholder_with_default(z, [None, Z_SIZE], name="Z")
+        self.x = tf.placeholder(tf.float32, [None, PIXELS], name="input")
+        self.z = tf.placeholder(tf.float32, [None, Z_SIZE], name="Z")
+        with tf.variable_scope("G"):
+            fake = generator(self.z, flags.hidden_units)
+        with tf.variable_scope("D"):
+            logit_real = discriminator(self.x, flags.hidden_units)
+        with tf.variable_scope("D", reuse=True):  # the same D: it shares the variables
+            logit_fake = discriminator(fake, flags.hidden_units)
+        theta_G = tf.trainable_variables("G/")
+        theta_D = tf.trainable_variables("D/")
 
-        logit_real = discriminator(self.x)
-        logit_fake = discriminator(generator(self.z))
         with tf.name_scope("D_loss"):
             self.D_loss = discriminator_loss(logit_real, logit_fake)
-            penalty = r1_penalty(logit_real, self.x, flags.r1_gamma) if flags.r1_gamma else 0.0
-            D_objective = self.D_loss + penalty
+            R1 = r1_penalty(logit_real, self.x, flags.r1_gamma) if flags.r1_gamma else 0.0
         with tf.name_scope("G_loss"):
             self.G_loss = generator_loss(logit_fake, flags.g_loss)
-
-        theta_D = tf.trainable_variables("D_")
-        theta_G = tf.trainable_variables("G_")
-        others = {v.name for v in tf.trainable_variables()} - {v.name for v in theta_D + theta_G}
-        if others:
-            raise ValueError(f"neither D nor G trains {others}: start their scope with D_ or G_")
-        with tf.name_scope("D_Adam"):
+        with tf.name_scope("D_update"):  # G stays as it is; the curve of D_loss is without R1
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
-            self.D_update = D_adam.minimize(D_objective, self.global_step, var_list=theta_D)
-        with tf.name_scope("G_Adam"):
+            self.D_update = D_adam.minimize(self.D_loss + R1, var_list=theta_D)
+        with tf.name_scope("G_update"):  # D stays as it is
+            G_updates = tf.Variable(0.0, trainable=False, name="count")
             G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
-            G_update = G_adam.minimize(self.G_loss, self.global_step, var_list=theta_G)
-            average = tf.train.ExponentialMovingAverage(flags.ema_decay, self.global_step)
-            with tf.control_dependencies([G_update]):
-                self.G_update = average.apply(theta_G)
-        averaged = lambda getter, **kwargs: average.average(getter(**kwargs))
-        with tf.name_scope("samples"), tf.variable_scope("", custom_getter=averaged):
-            self.samples = generator(self.z)  # here get_variable returns the averages of theta_G
-        self.graph_def = tf.get_default_graph().as_graph_def()  # without summaries and Saver
+            G_minimize = G_adam.minimize(self.G_loss, var_list=theta_G, global_step=G_updates)
+
+        # An average of G's weights generates better digits than the last ones. With eta = 2, 70 %
+        # of it is from the last third of G's updates; a larger eta forgets sooner (Shamir and
+        # Zhang 2013, arXiv:1212.1824, section 4).
+        eta = 2
+        with tf.name_scope("average"), tf.control_dependencies([G_minimize]):  # after the update
+            ema = tf.train.ExponentialMovingAverage(1 - (eta + 1) / (G_updates + eta))
+            update_average = ema.apply(theta_G)
+        self.G_update = tf.group(G_minimize, update_average)
+
+        def averaged(getter, *args, **kwargs):
+            """Is called by get_variable below: returns the variable's average, if it has one."""
+            variable = getter(*args, **kwargs)
+            average = ema.average(variable)
+            return variable if average is None else average
+
+        with tf.variable_scope("G", reuse=True, custom_getter=averaged):
+            self.samples = generator(self.z, flags.hidden_units)
+
+        strays = [v.name for v in tf.trainable_variables() if v.name[:2] not in ("G/", "D/")]
+        if strays:  # such as a tf.Variable, which ignores reuse=True
+            raise ValueError(f"neither D nor G trains {strays}: use get_variable in their scopes")
+
         tf.summary.scalar("losses/D_loss", self.D_loss)
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", tf.reduce_mean(tf.sigmoid(logit_real)))
         tf.summary.scalar("probabilities/D_fake", tf.reduce_mean(tf.sigmoid(logit_fake)))
-        self.curves = tf.summary.merge_all()  # record writes these and any tf.summary added above
-        self.session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1))  # faster
-        self.session.run([tf.global_variables_initializer(), stored.initializer], {preload: images})
-        self.saver = tf.train.Saver(save_relative_paths=True)
+        right = tf.concat([logit_real > 0, logit_fake <= 0], axis=0)
+        tf.summary.scalar("accuracy/D", tf.reduce_mean(tf.cast(right, tf.float32)))
+        self.curves = tf.summary.merge_all()
+
+        # One thread for an operation is fastest here. Larger networks may want more (0: all).
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)
+        config.gpu_options.allow_growth = True
+        self.session = tf.Session(config=config)
+        self.session.run(tf.global_variables_initializer())
+        self.shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
+        self.saver = tf.train.Saver(save_relative_paths=True)  # keeps the newest five
 
     def restore(self, folder):
-        """Restores the newest model.ckpt-*, without the file checkpoint. Returns: whether any."""
-        steps = sorted(int(p.stem.split("-")[1]) for p in folder.glob("model.ckpt-[0-9]*.index"))
-        paths = [f"{folder}/model.ckpt-{step}" for step in steps]
-        if paths:
-            self.saver.restore(self.session, paths[-1])
-            self.saver.recover_last_checkpoints(paths)
-        return bool(paths)
+        """Restores the newest checkpoint. Returns its training step, or 0 if there is none."""
+        state = tf.train.get_checkpoint_state(str(folder))
+        if state is None:
+            return 0
+        path = state.model_checkpoint_path
+        saved = tf.train.NewCheckpointReader(path).get_variable_to_shape_map()
+        for name in sorted({**saved, **self.shapes}):  # Saver does not compare the shapes
+            if saved.get(name) != self.shapes.get(name):
+                sys.exit(f"{path} is of another network: {name} differs. Start a new run.")
+        self.saver.restore(self.session, path)
+        self.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
+        return int(path.split("-")[-1])
 
-    def digits(self, n, seed):
-        """n digits generated with the averaged weights of G, determined by seed: uint8 [n, 784]."""
-        z = np.random.RandomState(seed).uniform(-1, 1, [n, Z_SIZE])
-        return np.uint8(255 * self.session.run(self.samples, {self.z: z}) + 0.5)
-
-
-# ------------------------------------------------------------------------------------- summaries
-def parzen_log_likelihood(samples, images, sigma=0.2):
-    """Mean log-likelihood of images in nats, Gaussians at samples (section 5); uint8 [n, 784]."""
-    centers = samples / np.float32(255)
-    log_sums = []
-    for block in np.array_split(images / np.float32(255), len(images) // 500 + 1):  # saves memory
-        squares = np.sum(block**2, axis=1)[:, None] + np.sum(centers**2, axis=1)
-        exponents = (block @ centers.T - squares / 2) / np.float32(sigma**2)  # -|x-c|^2 / 2sigma^2
-        log_sums.append(np.logaddexp.reduce(exponents, axis=1))
-    log_scale = np.log(len(centers)) + PIXELS / 2 * np.log(2 * np.pi * sigma**2)
-    return np.concatenate(log_sums).mean() - log_scale
+    def generate(self, z):
+        """Generates images, uint8 [n, 784], from z [n, 100] with the averaged weights of G."""
+        return to_pixels(self.session.run(self.samples, {self.z: z}))
 
 
-def save_grid(path, digits):
-    """Saves digits, uint8 [n, 784], as a PNG: a square grid at twice the size, its name below."""
-    side = int(np.ceil(np.sqrt(len(digits))))
-    padded = np.pad(digits, [(0, side**2 - len(digits)), (0, 0)])
-    grid = padded.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, side * 28)
-    picture = Image.fromarray(np.pad(grid.repeat(2, axis=0).repeat(2, axis=1), [(0, 20), (0, 0)]))
-    ImageDraw.Draw(picture).text([4, side * 56 + 4], path.stem, fill=255)
-    picture.save(path)
+# ---------------------------------------- training
+def noise(n, rng):
+    """Draws z from the prior, uniform in [-1, 1): float32 [n, 100]."""
+    return 2 * rng.random([n, Z_SIZE], dtype=np.float32) - 1
 
 
-def save_losses(path, g_loss):
-    """Plots the curves in the event files beside path. Dashed: the values if D = 1/2 throughout."""
-    G_half = -np.log(2) if g_loss == "minimax" else np.log(2)
-    curves = [("losses/D_loss", "D_loss", 2 * np.log(2)), ("losses/G_loss", "G_loss", G_half)]
-    curves += [("probabilities/D_real", "D(x)", 0.5), ("probabilities/D_fake", "D(G(z))", 0.5)]
-    events = EventAccumulator(str(path.parent), {"scalars": 0}).Reload()
-    figure = Figure([9, 6], layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True).repeat(2)  # two curves in each
-    for k, (axes, (tag, label, value)) in enumerate(zip(panels, curves)):
-        points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
-        axes.plot([p.step for p in points], [p.value for p in points], f"C{k % 2}", label=label)
-        axes.axhline(value, color=f"C{k % 2}", linestyle="--")
-        axes.set(title=tag.split("/")[0], xlabel="training step")
-        axes.legend(loc="center left", bbox_to_anchor=[1, 0.5])
-    figure.savefig(path)
+def minibatch(images, n, rng):
+    """Draws x from the images, uint8 [all, 784]: float32 [n, 784] in [0, 1]."""
+    return to_x(images[rng.integers(len(images), size=n)])
 
 
-def recorder(gan, flags, steps_done, validation, test):
-    """Opens the run's folder and records its state. Returns: record, to call after every step."""
+def to_x(pixels):
+    return pixels / np.float32(255)
+
+
+def to_pixels(x):
+    return np.uint8(np.clip(255 * x + 0.5, 0, 255))
+
+
+def play(gan, flags, images, held_out, steps_done):
+    """Algorithm 1 of the paper, from the step after steps_done to flags.max_steps."""
     folder = Path(flags.output_dir)
-    text = json.dumps(vars(flags), indent=4)
-    (folder / "flags.part").write_text(text)
-    (folder / "flags.part").replace(folder / "flags.json")  # never half-written
-    writer = tf.summary.FileWriter(str(folder))
-    # START: TensorBoard discards points from this step on, which a killed process left
-    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), steps_done)
+    writer = tf.summary.FileWriter(str(folder), gan.session.graph)
+    # From this step on, TensorBoard drops what a killed process has written.
+    first = steps_done + 1 if steps_done else 0
+    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
+    fixed_z = noise(256, np.random.default_rng(flags.seed))
+    fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}
     if steps_done == 0:
-        writer.add_graph(None, graph_def=gan.graph_def)
-        writer.add_summary(gan.session.run(tf.summary.text("flags", tf.constant(text))))
-    z = np.random.RandomState(flags.seed).uniform(-1, 1, [256, Z_SIZE])
-    feed = {gan.x: validation[:256] / np.float32(255), gan.z: z}
-    started = time.perf_counter()
-    last_save = -np.inf
+        writer.add_summary(gan.session.run(gan.curves, fixed), 0)
+        write_samples(gan, fixed_z[:64], writer, folder, 0)
+    start = time.time()
 
-    def record(step, D_loss, G_loss):
-        nonlocal last_save
-        if not np.isfinite(D_loss + G_loss):
-            fail(f"loss not finite at step {step}: start a new run with lower learning rates", 1)
-        last = step == flags.max_steps
-        now = time.perf_counter()
-        speed = (step - steps_done) / (now - started)
-        summary = tf.Summary()
-        if step % flags.summary_steps == 0:
-            summary.MergeFromString(gan.session.run(gan.curves, feed))
-            if step > steps_done:
-                summary.value.add(tag="speed/steps_per_second", simple_value=speed)
-        if last or step in (0, 100, 200, 500, 1000, 2000) or step % 2500 == 0:
-            path = folder / "samples" / f"step_{step:07d}.png"
-            save_grid(path, gan.digits(64, flags.seed))
-            summary.value.add(tag="samples", image={"encoded_image_string": path.read_bytes()})
-            score = parzen_log_likelihood(gan.digits(10_000, flags.seed + 1), test[:200])
-            summary.value.add(tag="score/parzen_log_likelihood", simple_value=score)
-        if summary.value:
-            writer.add_summary(summary, step)
-            writer.flush()  # before the checkpoint: no point up to it can be missing
-        due = last or now - last_save > 5  # seconds
-        if due:
-            folder.resolve(strict=True)  # error if deleted: save would recreate it
-            gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
-            last_save = now
-        in_place = sys.stdout.isatty() and not last
-        if step > steps_done and (due or (in_place and step % 50 == 0)):
-            line = f"step {step}/{flags.max_steps}, {(flags.max_steps - step) / speed:.0f} s left, "
-            line += f"{speed:.0f} steps/s, minibatch D_loss {D_loss:.3f} G_loss {G_loss:.3f}"
-            print(line.ljust(79), end="\r" if in_place else "\n", flush=True)
-
-    record(steps_done, 0.0, 0.0)  # the state before the next update; these losses are not shown
-    return record
-
-
-# ------------------------------------------------------------------------- training and sampling
-def play(gan, flags, steps_done, record):
-    """Algorithm 1 of the paper, up to --max_steps (with Adam, and g_step updates of G)."""
-    update_D = gan.session.make_callable([gan.D_loss, gan.D_update])
-    update_G = gan.session.make_callable([gan.G_loss, gan.G_update])
     for step in range(steps_done + 1, flags.max_steps + 1):
+        rng = np.random.default_rng([flags.seed, step])  # the same draws in a resumed run
         for _ in range(flags.d_step):  # D learns to distinguish x from G(z)
-            D_loss, _ = update_D()
+            x = minibatch(images, flags.batch_size, rng)
+            z = noise(flags.batch_size, rng)
+            D_loss, _ = gan.session.run([gan.D_loss, gan.D_update], {gan.x: x, gan.z: z})
         for _ in range(flags.g_step):  # G learns to fool D
-            G_loss, _ = update_G()
-        record(step, D_loss, G_loss)
+            z = noise(flags.batch_size, rng)
+            G_loss, _ = gan.session.run([gan.G_loss, gan.G_update], {gan.z: z})
+
+        if not np.isfinite(D_loss + G_loss):
+            writer.flush()
+            sys.exit(f"Loss not finite at step {step}: start a new run with lower learning rates.")
+        last = step == flags.max_steps
+        if step % 100 == 0:
+            writer.add_summary(gan.session.run(gan.curves, fixed), step)
+        if step in PICTURE_STEPS or last:
+            write_samples(gan, fixed_z[:64], writer, folder, step)
+        if step % 1000 == 0 or last:  # a killed run repeats at most 1,000 steps
+            writer.flush()  # before the checkpoint
+            gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
+            speed = (step - steps_done) / (time.time() - start)
+            losses = f"D_loss {D_loss:.3f}, G_loss {G_loss:.3f}"
+            left = f"{speed:.0f} steps/s, {(flags.max_steps - step) / speed:.0f} s left"
+            print(f"step {step}/{flags.max_steps}: {losses}, {left}", flush=True)
 
 
 def train(flags):
-    """Trains the run in --output_dir, new or resumed, up to --max_steps, and shows its results."""
-    images, validation, test = load_data(Path(flags.input_data_dir or MNIST_DIR))
-    gan = GAN(flags, images)
+    """Trains the run in flags.output_dir, new or resumed, then draws its animation and curves."""
+    images = load_images(Path(flags.input_data_dir))
+    n = len(images) - len(images) // 12  # 5,000 of MNIST are held out
     folder = Path(flags.output_dir)
-    gan.restore(folder)
-    step = int(gan.session.run(gan.global_step)) // (flags.d_step + flags.g_step)
-    if step >= flags.max_steps:
-        print(f"Run finished at step {step}; --max_steps extends it; missing files are skipped")
+    gan = GAN(flags)
+    steps_done = gan.restore(folder)
+    if steps_done >= flags.max_steps:
+        print(f"Finished run: {folder} is at step {steps_done}; a larger --max_steps extends it")
     else:
+        state = "Resumed" if steps_done else "New"
+        print(f"{state} run: {folder} at step {steps_done}", flush=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
-        print(f"Run: {folder} (resume with --output_dir {shlex.quote(str(folder))})", flush=True)
-        record = recorder(gan, flags, step, validation, test)
-        play(gan, flags, step, record)
-    pngs = [Image.open(path).copy() for path in sorted(folder.glob("samples/step_*.png"))]
-    ms = [1000] * 6 + [300] * len(pngs)  # slower at the first six, which are early
-    if pngs:
-        gif = folder / "samples.gif"
-        pngs[0].save(gif, save_all=True, append_images=pngs[1:], duration=ms, loop=0)
-    save_losses(folder / "losses.png", flags.g_loss)
-    score = parzen_log_likelihood(gan.digits(10_000, flags.seed + 1), test)
-    print(f"Parzen log-likelihood: {score:.1f} nats. Pictures: samples.gif, losses.png in {folder}")
-    tensorboard = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder.parent)]
-    print("Curves:", *map(shlex.quote, tensorboard), flush=True)
+        (folder / "flags.part").write_text(json.dumps(vars(flags), indent=4))
+        (folder / "flags.part").replace(folder / "flags.json")  # in one go
+        play(gan, flags, images[:n], images[n:], steps_done)
+    first, *others = [Image.open(path) for path in sorted(folder.glob("samples/step_*.png"))]
+    first.save(folder / "samples.gif", save_all=True, append_images=others, duration=1000, loop=0)
+    write_losses(folder, flags.g_loss)
+    print(f"Pictures: {folder}/samples.gif and {folder}/losses.png")
+    print(f'Curves: "{sys.executable}" -m tensorboard.main --logdir "{folder.parent}"')
 
 
+# ---------------------------------------- sampling
 def sample(flags):
-    """Generates digits with the averaged weights of a run: generated.png and generated.npy."""
-    gan = GAN(flags, np.zeros([1, PIXELS], np.uint8))  # needs no data
-    if not gan.restore(Path(flags.output_dir)):
-        fail(f"--output_dir {flags.output_dir}: no checkpoint there, which --sample needs")
-    digits = gan.digits(flags.sample, flags.seed)
-    np.save(f"{flags.output_dir}/generated.npy", digits.reshape(-1, 28, 28))
-    save_grid(Path(flags.output_dir, "generated.png"), digits)
-    print(f"{len(digits)} digits: {flags.output_dir}/generated.npy and generated.png", flush=True)
+    """Generates flags.sample digits with the run in flags.output_dir."""
+    folder = Path(flags.output_dir)
+    gan = GAN(flags)
+    if gan.restore(folder) == 0:
+        sys.exit(f"No checkpoint in {folder}: --sample needs the --output_dir of a trained run")
+    images = gan.generate(noise(flags.sample, np.random.default_rng(flags.seed)))
+    np.save(folder / "generated.npy", images.reshape(-1, SIDE, SIDE))
+    grid(images, f"seed {flags.seed}").save(folder / "generated.png")
+    print(f"{len(images)} digits: {folder}/generated.npy and {folder}/generated.png")
 
 
-# ---------------------------------------------------------------------------------- command line
-NUMBERS = (  # name, default, minimum, maximum, meaning
-    ("max_steps", 25_000, 1, 9_999_999, "training steps"),
-    ("batch_size", 128, 1, 10_000, "minibatch size"),
-    ("d_step", 1, 1, 20, "updates of D per training step"),
-    ("g_step", 2, 1, 20, "updates of G per training step"),
-    ("r1_gamma", 3.0, 0.0, 1000.0, "weight of D's gradient penalty; 0: none"),
-    ("d_learning_rate", 1e-3, 0.0, 10.0, "Adam's learning rate for D"),
-    ("g_learning_rate", 8e-3, 0.0, 10.0, "Adam's learning rate for G"),
-    ("beta1", 0.0, 0.0, 0.999, "Adam's decay of the mean gradient"),
-    ("beta2", 0.99, 0.0, 0.99999, "Adam's decay of the mean squared gradient"),
-    ("ema_decay", 0.9999, 0.0, 0.999999, "largest decay of the average of G's weights; 0: none"),
-    ("seed", 0, 0, 2**31 - 2, "random seed; with --sample, of z"),
-    ("summary_steps", 100, 1, 10**9, "steps between two points of the curves"),
-    ("sample", 0, 0, 100_000, "no training: generate N digits with the run in --output_dir"),
-)
-MUTABLE = ("max_steps", "summary_steps", "sample", "input_data_dir", "output_dir")  # when resuming
+# ------------------------------------------- files
+MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
+MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
 
 
-def parse_flags(argv):
-    """The flags in argv; the defaults are those of the existing run in --output_dir, if any."""
-    parser = argparse.ArgumentParser("gan_mnist.py", usage=argparse.SUPPRESS, allow_abbrev=False)
-    folder = time.strftime("outputs/%Y-%m-%d_%H-%M-%S.") + f"{time.time_ns() // 1000 % 10**6:06}"
-    parser.add_argument("--input_data_dir", default="", help="folder of IDX files (MNIST_data)")
-    parser.add_argument("--output_dir", default=folder, help="run directory, new or to be resumed")
-    kinds = ["non_saturating", "minimax"]
-    parser.add_argument("--g_loss", default=kinds[0], choices=kinds, help=f"G's loss ({kinds[0]})")
-    for name, value, _, _, text in NUMBERS:
-        parser.add_argument("--" + name, default=value, type=type(value), help=f"{text} ({value})")
-    flags = parser.parse_args(argv)
-    if not flags.output_dir or (set("[]*?\\") - {os.sep}) & set(flags.output_dir):
-        fail(f"--output_dir {flags.output_dir!r}: must not be empty or contain [ ] * ? \\")
-    path = Path(flags.output_dir, "flags.json")
+def load_images(folder):
+    """Reads images named as MNIST's, in folder or below it: uint8 [n, 784].
+
+    Downloads MNIST if the default folder has none. Exits with one line if the file is not there,
+    is damaged, or has images of another size.
+    """
+    name = "*train-images?idx3-ubyte"
+    found = [*folder.rglob(name), *folder.rglob(f"{name}.gz")]
+    paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    if not paths and folder == Path(DATA_DIR):
+        options = {"cache_dir": ".", "cache_subdir": DATA_DIR, "file_hash": MNIST_SHA256}
+        paths = [Path(tf.keras.utils.get_file("train-images-idx3-ubyte.gz", MNIST_URL, **options))]
+    if not paths:
+        sys.exit(f"No file train-images-idx3-ubyte or train-images-idx3-ubyte.gz below {folder}")
+    path = min(paths, key=lambda path: (len(path.parts), path))
+    content = path.read_bytes()
     try:
-        flags.output_dir.encode(sys.stdout.encoding or "utf-8")  # it will be printed
-        saved = json.loads(path.read_text()) if path.exists() else vars(flags)
-        if {n: type(v) for n, v in saved.items()} != {n: type(v) for n, v in vars(flags).items()}:
-            raise ValueError("not the flags of this script, or a value of the wrong type")
-    except (OSError, ValueError, AttributeError) as error:
-        fail(f"{path}: {error}")
-    flags = parser.parse_args(argv, argparse.Namespace(**saved))
-    for name, _, least, most, _ in NUMBERS:
-        if not least <= vars(flags)[name] <= most:
-            fail(f"--{name} {vars(flags)[name]}: must be from {least} to {most}")
-    changed = [f"--{n} {v}" for n, v in saved.items() if v != vars(flags)[n] and n not in MUTABLE]
-    if changed and not flags.sample:
-        fail(f"cannot resume {flags.output_dir}: it was trained with {' '.join(changed)}")
-    return flags
+        if content[:2] == b"\x1f\x8b":  # gzip
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        sys.exit(f"{path} is damaged: {error}")
+    count = (len(content) - 16) // PIXELS
+    header = np.array([2051, count, SIDE, SIDE], ">i4").tobytes()  # 2051: bytes in three axes
+    if count < 12 or content[:16] != header:
+        sys.exit(f"{path} does not hold 12 or more complete IDX images of {SIDE}x{SIDE} pixels")
+    print(f"Data: {path}, {count} images")
+    return np.frombuffer(content, np.uint8, count * PIXELS, offset=16).reshape(-1, PIXELS)
 
 
-def fail(message, status=2):
-    """Ends the script with one line, padded to cover a progress line. Status: as in main."""
-    print(f"gan_mnist.py: error: {str(message).strip().splitlines()[0]:<58}", file=sys.stderr)
-    sys.exit(status)
+def write_samples(gan, z, writer, folder, step):
+    """Writes G's images of z as a PNG and as an event for TensorBoard."""
+    path = Path(folder, "samples", f"step_{step:07d}.png")
+    grid(gan.generate(z), f"step {step}").save(path)
+    image = tf.Summary.Image(encoded_image_string=path.read_bytes())
+    writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=image)]), step)
 
 
-def import_packages():
-    """Imports the slow packages, late so that --help is fast; hides stderr unless Python dies."""
-    global np, tf, Image, ImageDraw, Figure, EventAccumulator
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # only fatal errors
-    code = "import sys; sys.stderr.write(sys.stdin.read())"  # at EOF: when this process dies
-    reader = Popen([sys.executable, "-c", code], stdin=PIPE, start_new_session=True)
-    stderr = os.dup(2)
-    os.dup2(reader.stdin.fileno(), 2)
+def grid(images, caption):
+    """Returns a picture: a square of images, uint8 [n, 784], at twice their size, and a caption."""
+    n = int(np.ceil(np.sqrt(len(images))))
+    padded = np.pad(images, [(0, n * n - len(images)), (0, 0)])
+    rows = padded.reshape(n, n, SIDE, SIDE).swapaxes(1, 2).reshape(n * SIDE, n * SIDE)
+    doubled = rows.repeat(2, axis=0).repeat(2, axis=1)
+    picture = Image.fromarray(np.pad(doubled, [(0, 20), (0, 0)]))
+    ImageDraw.Draw(picture).text([4, len(doubled) + 4], caption, fill=255)
+    return picture
+
+
+def write_losses(folder, g_loss):
+    """Draws the curves of the run into losses.png; dashed: their values at D(x) = D(G(z)) = 1/2."""
+    G_half = {"minimax": -np.log(2), "non_saturating": np.log(2)}[g_loss]
+    curves = [("losses/D_loss", "D_loss", 2 * np.log(2)), ("losses/G_loss", "G_loss", G_half)]
+    curves += [("probabilities/D_real", "D(x)", 0.5), ("probabilities/D_fake", "D(G(z))", 0.5)]
+    curves += [("accuracy/D", "accuracy of D", 0.5)]
+    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()
+    figure = Figure([9, 8], layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True)
+    for k, (tag, label, half) in enumerate(curves):
+        axes, color = panels[k // 2], f"C{k % 2}"
+        points = events.Scalars(tag)
+        axes.plot([p.step for p in points], [p.value for p in points], color, label=label)
+        axes.axhline(half, color=color, linestyle="--")
+        axes.annotate(" D = 1/2", [1, half], xycoords=("axes fraction", "data"), va="center")
+        axes.set_ylabel(tag.split("/")[0])
+        axes.legend(loc="lower right", bbox_to_anchor=[1, 1], ncol=2, frameon=False)
+    panels[1].set_ylim(0, 1)
+    panels[2].set_ylim(0, 1)
+    panels[2].set_xlabel("training step")
+    figure.savefig(folder / "losses.png")
+
+
+def main():
+    """Runs the command line."""
+    flags = parse_flags()
+    command = sample if flags.sample else train
     try:
-        import numpy as np
-        import tensorflow.compat.v1 as tf
-        from matplotlib.figure import Figure
-        from PIL import Image, ImageDraw
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        logging.disable(logging.WARNING)  # deprecations, purged points; tf.logging, too
-        tf.disable_v2_behavior()
-        tf.enable_resource_variables()  # their reads and updates have a defined order
-    finally:
-        reader.kill()
-        os.dup2(stderr, 2)
-
-
-def main(argv=None):
-    """Runs the command line. Exit status: 0 done, 1 runtime error, 2 bad input, 130 Ctrl-C."""
-    flags = parse_flags(argv)
-    try:
-        import_packages()
-        command = sample if flags.sample else train
         command(flags)
-    except ImportError as error:
-        fail(f"{error}; install the packages: python -m pip install -r requirements.txt")
     except KeyboardInterrupt:
-        fail("stopped by Ctrl-C", 130)
-    except BrokenPipeError:
-        os._exit(1)  # without a message: the reader of the pipe, such as `head`, is gone
-    except OSError as error:
-        fail(error, 2 if isinstance(error, (FileExistsError, NotADirectoryError)) else 1)
-    except tf.errors.OpError as error:
-        if (error.op or "{{node" in str(error)) and "save/" not in str(error):
-            raise  # an error of the graph; those of files come from the Saver or from no node
-        fail(f"{flags.output_dir}: disk full, damaged file or another network ({error!r:.40})", 1)
+        sys.exit(f'\nStopped. --output_dir "{flags.output_dir}" resumes it.')
 
 
 if __name__ == "__main__":

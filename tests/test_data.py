@@ -1,101 +1,70 @@
-"""MNIST and other data sets: reading, refusing, downloading."""
+"""The training images: where they are found, what is refused, when MNIST is downloaded."""
 
 import gzip
 import hashlib
-import re
-import shutil
+from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
-from conftest import ROOT, TEST, TRAIN, finish, idx, refused, start, unpacked
 
 import gan_mnist
 
-GOOD = idx(np.arange(24 * 784).reshape(24, 784) % 251)
+TRAIN = helpers.TRAIN
+IMAGES = np.arange(24 * 784).reshape(24, 784) % 251
+GOOD = helpers.idx(IMAGES)
 PACKED = gzip.compress(GOOD)
-OTHERS = {"half of a data set": TEST, "a data set with other names": "train-images.idx3-ubyte"}
+NAMES = [TRAIN, f"{TRAIN}.gz", "train-images.idx3-ubyte", f"emnist-letters-{TRAIN}.gz"]
+NAMES += [f"raw/{TRAIN}.gz", f"{TRAIN}/{TRAIN}"]  # folders below, even of the same name
 
 
-def test_data_sets_are_read_byte_for_byte_and_the_last_training_images_are_held_out(data):
-    digests = [hashlib.sha256(unpacked(name)).hexdigest()[:8] for name in (TRAIN, TEST)]
-    assert digests == ["ba891046", "0fa7898d"]  # of the unpacked files, as published
-    digest = hashlib.sha256(unpacked(TRAIN) + unpacked(TEST)).hexdigest()
-    assert digest == gan_mnist.MNIST_SHA256
-    train, validation, test = gan_mnist.load_data(ROOT / "MNIST_data")
-    assert (train.shape, validation.shape, test.shape) == ((55000, 784), (5000, 784), (10000, 784))
-    assert train.dtype == validation.dtype == test.dtype == np.uint8
-    assert train.tobytes() + validation.tobytes() == unpacked(TRAIN)[16:]
-    assert test.tobytes() == unpacked(TEST)[16:]
-    # a small data set, one file gzipped and one not, holds out its last twelfth
-    train, validation, test = gan_mnist.load_data(data)
-    assert (len(train), len(validation), len(test)) == (220, 20, 60)
-    images = unpacked(TRAIN)[16 : 16 + 240 * 784] + unpacked(TEST)[16 : 16 + 60 * 784]
-    assert train.tobytes() + validation.tobytes() + test.tobytes() == images
+@pytest.mark.parametrize("content", [GOOD, PACKED], ids=["unpacked", "packed"])
+@pytest.mark.parametrize("name", NAMES)
+def test_images_are_found_by_name_and_unpacked_by_content(name, content, tmp_path, capsys):
+    (tmp_path / f".{TRAIN}").write_bytes(b"hidden")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    assert helpers.idx(gan_mnist.load_images(tmp_path)) == GOOD
+    assert f"{name}, 24 images" in capsys.readouterr().out
 
 
-WRONG = {"gzip without its end": (".gz", PACKED[:-9]), "not a gzip": (".gz", GOOD)}
-WRONG |= {"gzip that lacks an image": (".gz", gzip.compress(GOOD[:-784])), "empty": ("", b"")}
-WRONG |= {"garbage in the gzip": (".gz", PACKED[:200] + b"garbage" + PACKED[207:])}
-WRONG |= {"byte missing": ("", GOOD[:-1]), "image missing": ("", GOOD[:-784])}
-WRONG |= {"image too many": ("", GOOD + bytes(784)), "half a header": ("", GOOD[:15])}
-WRONG |= {"magic 2052": ("", idx(np.zeros([24, 784]), magic=2052)), "unnamed gzip": ("", PACKED)}
-WRONG |= {"784x1 images": ("", idx(np.zeros([24, 784]), 2051, 784, 1)), "empty .gz": (".gz", b"")}
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(GOOD[:-1], id="a byte missing"),
+        pytest.param(helpers.idx(IMAGES[:11]), id="fewer than 12 images"),
+        pytest.param(helpers.idx(IMAGES, magic=2049), id="labels"),
+        pytest.param(GOOD[:4] + b"\xff" + GOOD[5:], id="negative number"),
+        pytest.param(helpers.idx(np.zeros([24, 32 * 32]), side=32), id="32x32"),
+        pytest.param(b"<html>Not found</html>", id="text"),
+        pytest.param(PACKED[:-9], id="gzip without its end"),
+        pytest.param(PACKED[:200] + PACKED[:200], id="other bytes in the gzip"),
+    ],
+)
+def test_a_bad_file_is_an_error_in_one_line_that_names_it(content, folder):
+    (folder / "data").mkdir()
+    (folder / "data" / f"{TRAIN}.gz").write_bytes(content)
+    (line,) = helpers.refused(gan_mnist, "--input_data_dir=data", "--max_steps=1")
+    assert f"data/{TRAIN}.gz " in line
 
 
-@pytest.mark.parametrize("name", [TRAIN, TEST])
-@pytest.mark.parametrize("end, contents", WRONG.values(), ids=WRONG)
-def test_a_damaged_or_wrong_file_is_refused_by_name(tmp_path, name, end, contents):
-    other = TEST if name == TRAIN else TRAIN
-    (tmp_path / other).write_bytes(GOOD)
-    path = tmp_path / (name + end)
-    path.write_bytes(contents)
-    refused(tmp_path, "--max_steps=1", "--input_data_dir", tmp_path, parts=[path])
-
-
-@pytest.mark.parametrize("train, test", [(0, 24), (1, 24), (11, 24), (12, 0), (12, 1)])
-def test_fewer_than_12_training_images_or_no_test_image_are_refused(tmp_path, train, test):
-    for name, count in ((TRAIN, train), (TEST, test)):
-        (tmp_path / name).write_bytes(idx(np.zeros([count, 784])))
-    if (train, test) == (12, 1):
-        assert [len(images) for images in gan_mnist.load_data(tmp_path)] == [11, 1, 1]
-    else:
-        refused(tmp_path, "--max_steps=1", "--input_data_dir", tmp_path, parts=[tmp_path])
-
-
-@pytest.fixture
-def site(tmp_path_factory, monkeypatch):
-    """A folder with both files, which a web server serves in place of MNIST's."""
-    folder = tmp_path_factory.mktemp("site")
-    for name in (TRAIN, TEST):
-        (folder / f"{name}.gz").write_bytes(PACKED)
-    server = start("-u", "-m", "http.server", "0", "--bind=127.0.0.1", program=(), cwd=folder)
-    port = re.search(r"port (\d+)", server.stdout.readline().decode())[1]
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(gan_mnist, "MNIST_URL", f"http://127.0.0.1:{port}/")
-    monkeypatch.setattr(gan_mnist, "MNIST_SHA256", hashlib.sha256(2 * GOOD).hexdigest())
-    yield folder
-    server.kill()
-    finish(server)
-
-
-@pytest.mark.parametrize("default", [False, True], ids=["empty folder", "no default folder"])
-def test_MNIST_is_downloaded_once_where_there_is_no_data(site, tmp_path, monkeypatch, default):
-    folder = tmp_path / "data" if default else tmp_path
-    monkeypatch.setattr(gan_mnist, "MNIST_DIR", tmp_path / "data")
-    for _ in range(2):
-        train, validation, test = gan_mnist.load_data(folder)
-        assert train.tobytes() + validation.tobytes() == test.tobytes() == GOOD[16:]
-        assert {path.name for path in folder.iterdir()} == {f"{TRAIN}.gz", f"{TEST}.gz"}
-        shutil.rmtree(site, ignore_errors=True)
-
-
-@pytest.mark.parametrize("fault", ["second file missing", "wrong", *OTHERS, "no folder"])
-def test_a_download_that_fails_or_is_not_wanted_writes_nothing(site, tmp_path, fault):
-    if fault == "second file missing":
-        (site / f"{TEST}.gz").unlink()
-    if fault == "wrong":
-        (site / f"{TEST}.gz").write_bytes(gzip.compress(GOOD[:-1] + b"\1"))
-    if fault in OTHERS:
-        (tmp_path / OTHERS[fault]).write_bytes(GOOD)
-    folder = tmp_path / "none" if fault == "no folder" else tmp_path
-    refused(tmp_path, "--max_steps=1", "--input_data_dir", folder, parts=[folder / TRAIN])
+def test_MNIST_is_downloaded_into_the_default_folder_only(folder, monkeypatch):
+    assert gan_mnist.MNIST_URL.endswith(f"/mnist/{TRAIN}.gz")
+    assert gan_mnist.MNIST_SHA256.startswith("440fcabf73cc546f")
+    site = folder / "site.gz"
+    monkeypatch.setattr(gan_mnist, "MNIST_URL", site.as_uri())
+    monkeypatch.setattr(gan_mnist, "MNIST_SHA256", hashlib.sha256(PACKED).hexdigest())
+    (folder / "MNIST_data").rename("other")
+    with pytest.raises(Exception, match="fetch failure"):
+        gan_mnist.load_images(Path("MNIST_data"))
+    site.write_bytes(PACKED)
+    assert helpers.idx(gan_mnist.load_images(Path("MNIST_data"))) == GOOD
+    (folder / "MNIST_data").rename("pictures")
+    (folder / "pictures" / f"{TRAIN}.gz").rename("pictures/digit.png")
+    for name in ("pictures", "none"):
+        (line,) = helpers.refused(gan_mnist, f"--input_data_dir={name}", "--max_steps=1")
+        assert line.endswith(name)
+    site.write_bytes(GOOD)
+    with pytest.raises(ValueError, match="hash"):
+        gan_mnist.load_images(Path("MNIST_data"))

@@ -1,54 +1,49 @@
-"""Edited copies of the script: what was added is shown, and errors name the edited line."""
+"""Edited copies of the script: what a learner adds is run, shown and trained; errors name it."""
 
-import re
+import traceback
 
+import helpers
 import pytest
-from conftest import ROOT, options, run, shown
+
+G_HIDDEN = '    hidden = tf.tanh(dense(z, hidden_units, "nn1"))\n'
+D_HIDDEN = '    hidden = tf.tanh(dense(x, hidden_units, "nn1"))\n'
+LAYER = (G_HIDDEN, G_HIDDEN + '    hidden = tf.tanh(dense(hidden, hidden_units, "nn3"))\n')
+D_LAYER = (D_HIDDEN, D_HIDDEN + '    hidden = tf.tanh(dense(hidden, 9, "extra"))\n')
+RELU = (D_HIDDEN, D_HIDDEN.replace("tanh", "nn.leaky_relu"))
+UNITS = ('"--hidden_units", type=int, default=128', '"--hidden_units", type=int, default=512')
+R1 = "    return gamma / 2 *"
+CURVES = "        self.curves = "
 
 
-def run_edited(data, folder, edits):
-    """Runs a copy of the script in which functions start with other lines, {function: lines}."""
-    text = (ROOT / "gan_mnist.py").read_text()
-    text = re.sub(r"( +)(?=tf.summary.scalar\()", r'\1tf.summary.scalar("edited", 2)\n\1', text, 1)
-    for function, lines in edits.items():
-        begin = re.search(rf'def {function}\(.*\):\n    """(?:.|\n)*?"""\n', text).end()
-        text = text[:begin] + lines + text[begin:]
-    (folder / "edited.py").write_text(text)
-    flags = options(input_data_dir=data, output_dir="run", max_steps=4, summary_steps=4)
-    return run(*flags, cwd=folder, program=["edited.py"])
+def train(folder, *edits):
+    """Trains an edited copy of the script for two steps, with a checkpoint after each."""
+    program = helpers.load(helpers.edited(folder, *edits))
+    for step in (1, 2):
+        helpers.call(program, "--output_dir=run", "--batch_size=16", f"--max_steps={step}")
 
 
-DEPENDING = (
-    "    with tf.control_dependencies([{}]):\n        logit_real = tf.identity(logit_real)\n"
-)
+def test_what_is_added_is_printed_shown_and_trained(folder, capfd):
+    printing = "    with tf.control_dependencies([tf.print('edited', tf.shape(x))]):\n    "
+    summary = "        tf.summary.scalar('edited', 2.5)\n"
+    train(folder, (R1, printing + R1), (CURVES, summary + CURVES), LAYER, D_LAYER)
+    assert capfd.readouterr().err.count("edited [16 784]\n") == 2  # updates of D
+    assert helpers.shown("run")["edited"] == [(0, 2.5)]
+    before, after = helpers.variables("run", 1), helpers.variables("run", 2)
+    for name in ("G/nn3/W", "G/nn3/b", "D/extra/W", "D/extra/b"):
+        assert (before[name] != after[name]).any(), name
 
 
-def test_a_print_prints_at_every_update_and_a_summary_shows_in_the_events(data, tmp_path):
-    lines = DEPENDING.format('tf.print("edited", tf.shape(logit_real))')
-    status, _, err = run_edited(data, tmp_path, {"discriminator_loss": lines})
-    assert status == 0 and err.count("edited [16 1]\n") == 4 * 2, err  # d_step is 2
-    assert shown(tmp_path / "run")["edited"] == {0: 2, 4: 2}
+@pytest.mark.parametrize("line", ["x + tf.zeros(7)", "gradient += tf.ones([9, 1])"])
+def test_an_error_keeps_its_traceback_which_names_the_edited_line(line, folder):
+    with pytest.raises(Exception) as caught:
+        train(folder, (R1, f"    {line}\n{R1}"))
+    text = "".join(traceback.format_exception(caught.value))
+    number = (folder / "gan_mnist.py").read_text().split(line)[0].count("\n") + 1
+    assert f'gan_mnist.py", line {number}, in r1_penalty' in text
 
 
-# the edited function, its new lines, and what the traceback contains
-D_LOSS, G_LOSS = "discriminator_loss", "generator_loss"
-SHAPE = "    logit_real = logit_real + tf.zeros([3, 7])\n"
-FAULTS = {"shapes that do not fit": (D_LOSS, SHAPE, ["in discriminator_loss\n"])}
-FAULTS["unknown name"] = (D_LOSS, "    logit_reel\n", ["in discriminator_loss\n"])
-RAISE = '    raise RuntimeError("edited")\n'
-FAULTS["exception"] = (G_LOSS, RAISE, [f"in generator_loss\n{RAISE}"])
-CHECK = DEPENDING.format("tf.debugging.assert_equal(tf.shape(logit_real), [20, 1])")
-# the first points of the curves have 20 images
-FAULTS["in training only"] = (D_LOSS, CHECK, ["in play\n", "D_loss/assert_equal"])
-FAULTS["layer of G"] = ("generator", '    z = layer(z, 100, "nn3", tf.tanh)\n', ["nn3/n_bias"])
-for scope in ("extra", "d_extra"):
-    names = [f"{scope}/{scope[0]}_{kind}" for kind in ("weight", "bias")]
-    layer = f'    x = layer(x, 784, "{scope}", tf.tanh)\n'
-    FAULTS[f"layer {scope} of neither player"] = ("discriminator", layer, names)
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_an_edited_line_is_shown_with_its_traceback(data, tmp_path, fault):
-    function, lines, parts = FAULTS[fault]
-    status, _, err = run_edited(data, tmp_path, {function: lines})
-    assert status == 1 and "Traceback" in err and all(part in err for part in parts), err
+def test_the_tests_of_any_GAN_pass_after_these_edits(folder):
+    script = helpers.edited(folder, LAYER, RELU, UNITS)
+    command = ["-m", "pytest", "-q", helpers.ROOT / "tests" / "test_run.py"]
+    result = helpers.finish(helpers.start(*command, GAN_MNIST_SCRIPT=str(script)))
+    assert result.status == 0, result.out

@@ -1,173 +1,88 @@
-"""The whole script as its users run it: the console, the run's folder, repeating it, --sample."""
+"""A training run and its folder: the console, the files, the curves, the pictures, --sample."""
 
-import json
-import re
-
-import conftest as c
+import helpers
 import numpy as np
-import oracle
 import pytest
-from conftest import CURVES, PICTURE_STEPS, SETTING, STEPS, call, options, pixels, png, shown, tree
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import gan_mnist
 
-SEED = SETTING["seed"]
-PROGRESS = r"step (\d+)/{}, \d+ s left, \d+ steps/s,\D+ -?\d+\.\d+\D+ -?\d+\.\d+ *"
+STEPS = [0, 100, 200, 500, 1000, 1500]
+PICTURES = [f"samples/step_{step:07d}.png" for step in STEPS]
+CURVES = ["losses/D_loss", "losses/G_loss"]
+CURVES += ["probabilities/D_real", "probabilities/D_fake", "accuracy/D"]
 
 
-def console(run, last):
-    """Checks the form of a run's output. Returns: its progress lines."""
-    first, *lines = re.split("[\n\r]", run.out.rstrip())
-    steps = [re.fullmatch(PROGRESS.format(last), line) for line in lines]
-    name, count = f"outputs/{run.folder.name}", sum(map(bool, steps))
-    assert all(steps[:count]) and int(steps[count - 1].group(1)) == last
-    assert first.startswith(f"Run: {name} ") and f"--output_dir {name}" in first and run.err == ""
-    assert all(file in run.out for file in ("samples.gif", "losses.png"))
-    assert lines[-1].endswith("-m tensorboard.main --logdir outputs")
-    return lines[:count]
+def test_the_console_tells_data_run_progress_and_where_the_results_are(whole):
+    data, run, *progress, pictures, curves = whole.out.splitlines()
+    assert f"{helpers.TRAIN}, 3600 images" in data and f"New run: {whole.folder}" in run
+    assert [line.split(":")[0] for line in progress] == ["step 1000/1500", "step 1500/1500"]
+    assert all(part in progress[0] for part in ("D_loss", "G_loss", "steps/s", "s left"))
+    assert f"{whole.folder}/samples.gif" in pictures and f"{whole.folder}/losses.png" in pictures
+    assert curves.endswith(f'-m tensorboard.main --logdir "{whole.folder.parent}"')
 
 
-def test_progress_is_plain_lines_in_a_file_and_one_updated_line_on_a_terminal(runs):
-    console(runs["whole"], STEPS)
-    assert "\r" not in runs["whole"].out
-    lines = console(runs["short"], 300)
-    assert runs["short"].out.count("\r") == len(lines) - 1 > 3
-    assert len(set(map(len, lines))) == 1  # each covers the one before
+def test_the_folder_has_the_documented_files_and_no_others(whole):
+    (events,) = whole.folder.glob("events.out.tfevents.*")
+    names = ["checkpoint", events.name, "flags.json", "losses.png", "samples.gif", *PICTURES]
+    for name in ("model.ckpt-1000", "model.ckpt-1500"):
+        names += [f"{name}.index", f"{name}.data-00000-of-00001"]
+    assert helpers.tree(whole.folder).keys() == {whole.folder / name for name in names}
 
 
-def test_the_folder_has_the_documented_files_only_and_checkpoints_hold_no_images(runs, data):
-    folder = runs["whole"].folder
-    found = {str(path.relative_to(folder)) for path in tree(folder)}
-    expected = {"checkpoint", "flags.json", "losses.png", "samples.gif", "samples"}
-    expected |= {f"samples/step_{step:07d}.png" for step in PICTURE_STEPS}
-    others = re.compile(r"events\.out\.tfevents\..*|model\.ckpt-\d+\.(index|data-00000-of-00001)")
-    assert {name for name in found if not others.fullmatch(name)} == expected
-    assert f"model.ckpt-{STEPS}.index" in found and len(list(folder.glob("events.*"))) == 1
-    flags = SETTING | {"max_steps": STEPS, "summary_steps": 50, "input_data_dir": str(data)}
-    assert json.loads((folder / "flags.json").read_text()).items() >= flags.items()
-    values, names = c.variables(folder), [*oracle.NAMES["D"], *oracle.NAMES["G"]]
-    assert values["global_step"] == STEPS * (SETTING["d_step"] + SETTING["g_step"])
-    slots = {name for name in values if name.startswith(tuple(names))} - set(names)
-    assert {name + "/ExponentialMovingAverage" for name in oracle.NAMES["G"]} <= slots
-    assert len(slots) == 4 + 2 * len(names)  # with Adam's m and v
-    assert all(values[name].shape == () for name in set(values) - slots - set(names))
-
-
-def test_curves_show_the_networks_on_held_out_images_at_every_summary_step(runs, data):
-    folder, steps = runs["whole"].folder, list(range(0, STEPS + 1, 50))
-    theta, curves = c.variables(folder), shown(folder)
-    expected = {tag: steps for tag in CURVES}
-    expected |= {c.SCORE: PICTURE_STEPS, c.PICTURES: PICTURE_STEPS, c.SPEED: steps[1:]}
-    assert {tag: list(points) for tag, points in curves.items()} == expected
-    _, validation, test = gan_mnist.load_data(data)
-    z = np.float32(np.random.RandomState(SEED).uniform(-1, 1, [256, 100]))
-    real = oracle.discriminator(theta, validation / 255)[1]
-    fake = oracle.discriminator(theta, oracle.generator(theta, z)[1])[1]
-    losses = oracle.discriminator_loss(real, fake), oracle.generator_loss(fake, "non_saturating")
-    expected = [*losses, oracle.sigmoid(real).mean(), oracle.sigmoid(fake).mean()]
-    assert [curves[tag][STEPS] for tag in CURVES] == pytest.approx(expected, rel=1e-4)
-    samples = np.uint8(oracle.digits(theta, 10_000, SEED + 1) + 0.5)
-    score = oracle.log_likelihoods(test, samples, 0.2).mean()
-    assert curves[c.SCORE][STEPS] == pytest.approx(score, abs=0.3)
-    printed = re.search(r"log-likelihood\D*?(-?\d+\.\d)", runs["whole"].out)[1]
-    assert float(printed) == pytest.approx(score, abs=0.3)
-
-
-@pytest.mark.parametrize("n", [1, 45, 1203])
-def test_the_score_is_the_mean_log_likelihood_worked_out_term_by_term(n):
-    noise = np.random.RandomState(0).normal(128, 60, [1240, 784])
-    samples, images = np.split(np.uint8(noise.clip(0, 255)), [30])
-    images = np.concatenate([images, samples // 2 * 2, samples * 0])[-n:]  # far and near
-    score = gan_mnist.parzen_log_likelihood(samples, images, 0.3)
-    assert score == pytest.approx(oracle.log_likelihoods(images, samples, 0.3).mean(), abs=0.01)
-
-
-def test_pictures_are_what_the_averaged_weights_draw_from_one_z_and_the_events_have_them(runs):
-    folder = runs["whole"].folder
-    pictures = shown(folder)[c.PICTURES]
-    assert pictures == {step: png(folder, step) for step in PICTURE_STEPS}
-    gan = gan_mnist.GAN(gan_mnist.parse_flags(options()), np.zeros([1, 784], np.uint8))
-    variables = {v.op.name: v for v in gan.session.graph.get_collection("variables")}
-    for step, values in ((0, gan.session.run(variables)), (STEPS, c.variables(folder))):
-        grid = oracle.digits(values, 64, SEED).reshape(8, 8, 28, 28).swapaxes(1, 2)
-        expected = np.kron(grid.reshape(224, 224), np.ones([2, 2]))
-        drawn = pixels(pictures[step])
-        assert drawn.shape[1] == 448 and np.abs(drawn[:448] - expected).max() <= 0.51  # rounded
-
-
-def test_the_animation_shows_every_picture_in_turn_and_losses_png_four_curves(runs):
-    folder = runs["whole"].folder
-    with Image.open(folder / "samples.gif") as animation:
-        assert (animation.format, animation.n_frames) == ("GIF", len(PICTURE_STEPS))
-        for k, step in enumerate(PICTURE_STEPS):
-            animation.seek(k)
-            frame = np.array(animation.convert("L"))
-            assert (frame[:448] == pixels(png(folder, step))[:448]).all()
-            assert animation.info["duration"] >= 100  # milliseconds
-            assert (frame[448:] > 200).any()  # the step is written below
-    figure = pixels((folder / "losses.png").read_bytes())[..., :3]
-    assert min(figure.shape[:2]) >= 500 and (figure == 255).all(2).mean() > 0.5
-    for panel in np.array_split(figure, 2):
-        for colour in ([31, 119, 180], [255, 127, 14]):  # matplotlib's blue and orange
-            assert (panel == colour).all(2).sum() > 200
-
-
-def test_the_same_seed_gives_the_same_run_at_any_summary_interval(runs, data, tmp_path):
-    whole, short = runs["whole"].folder, runs["short"].folder
-    assert whole != short and whole.parent == short.parent
+def test_curves_show_256_held_out_digits_and_z_every_100_steps(whole, data):
+    shown = helpers.shown(whole.folder)
+    assert shown.keys() == {*CURVES, "samples"}
     for tag in CURVES:
-        assert shown(whole)[tag][0] == shown(short)[tag][0]
-    flags = options(input_data_dir=data, max_steps=100, output_dir="run", seed=4)
-    assert call(*flags, cwd=tmp_path)[0] == 0
-    for step in (0, 100, 200):
-        assert png(whole, step) == png(short, step)
-        assert step == 200 or png(whole, step) != png(tmp_path / "run", step)
+        assert [step for step, _ in shown[tag]] == list(range(0, 1501, 100))
+    x = gan_mnist.load_images(data)[3300 : 3300 + 256] / 255
+    z = gan_mnist.noise(256, np.random.default_rng(0))
+    curves = whole.gan.session.run(whole.gan.curves, {whole.gan.x: x, whole.gan.z: z})
+    for point in gan_mnist.tf.Summary.FromString(curves).value:
+        assert shown[point.tag][-1][1] == pytest.approx(point.simple_value, rel=1e-4)
 
 
-def test_sample_draws_the_averaged_weights_anew_each_time_and_touches_nothing_else(copy):
-    before, drawn, new = tree(copy), [], {"generated.npy", "generated.png"}
-    for n, seed in ((30, SEED), (30, 5), (1, 5), (30, SEED)):
-        flags = ["--output_dir=run", "--sample", n] + (["--seed=5"] if seed == 5 else [])
-        status, out, err = call(*flags, cwd=copy.parent)
-        assert (status, out.count("\n"), err) == (0, 1, "") and "run/generated.npy" in out
-        digits = np.load(copy / "generated.npy")
-        assert digits.dtype == np.uint8 and digits.shape == (n, 28, 28)
-        expected = oracle.digits(c.variables(copy), n, seed)
-        assert np.abs(digits.reshape(n, 784) - expected).max() <= 0.51
-        side = int(np.ceil(np.sqrt(n)))  # in reading order, twice enlarged; what is left is black
-        digits = np.concatenate([digits, np.zeros([side**2 - n, 28, 28])])
-        grid = np.block([list(digits[row * side : (row + 1) * side]) for row in range(side)])
-        picture = pixels((copy / "generated.png").read_bytes())
-        assert (picture[: 56 * side] == np.kron(grid, np.ones([2, 2]))).all()
-        drawn.append(digits.tobytes())
-    after = tree(copy)
-    assert drawn[0] == drawn[3] != drawn[1]
-    assert {p.name for p in after if after[p] != before.get(p)} - {"run"} == new
+def test_files_tensorboard_and_the_animation_show_64_digits_of_the_same_z(whole):
+    files = [(whole.folder / name).read_bytes() for name in PICTURES]
+    assert helpers.shown(whole.folder)["samples"] == list(zip(STEPS, files))
+    with Image.open(whole.folder / "samples.gif") as animation:
+        frames = [frame.convert("L").tobytes() for frame in ImageSequence.Iterator(animation)]
+    assert frames == [Image.open(whole.folder / name).tobytes() for name in PICTURES]
+    z = gan_mnist.noise(256, np.random.default_rng(0))[:64]
+    new = gan_mnist.GAN(gan_mnist.parse_flags([]))
+    for player, step, name in ((new, 0, PICTURES[0]), (whole.gan, 1500, PICTURES[-1])):
+        expected = gan_mnist.grid(player.generate(z), f"step {step}")
+        assert Image.open(whole.folder / name).tobytes() == expected.tobytes()
 
 
-def test_the_last_words_of_a_crashing_tensorflow_are_shown(data, tmp_path):
-    flags = options(input_data_dir=data, max_steps=1)
-    status, _, err = c.run(*flags, cwd=tmp_path, TF_XLA_FLAGS="--typo")
-    assert status != 0 and "--typo" in err
-    (tmp_path / "tensorflow").mkdir()
-    code = "import os\nos.write(2, b'no such instruction')\nos.abort()"
-    (tmp_path / "tensorflow" / "__init__.py").write_text(code)
-    status, _, err = c.run(*flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert status < 0 and "no such instruction" in err
+@pytest.mark.parametrize("g_loss, half", [("non_saturating", 0.693), ("minimax", -0.693)])
+def test_losses_png_has_the_curves_and_dashed_D_one_half(whole, monkeypatch, g_loss, half):
+    figures = []
+    monkeypatch.setattr(gan_mnist.Figure, "savefig", lambda figure, _: figures.append(figure))
+    gan_mnist.write_losses(whole.folder, g_loss)
+    lines = [line for axes in figures[0].axes for line in axes.lines]
+    curves = [list(zip(*line.get_data())) for line in lines if line.get_linestyle() == "-"]
+    assert curves == [helpers.shown(whole.folder)[tag] for tag in CURVES]
+    halves = [line.get_ydata()[0] for line in lines if line.get_linestyle() == "--"]
+    assert halves == pytest.approx([1.386, half, 0.5, 0.5, 0.5], abs=1e-3)
 
 
-def test_a_folder_name_that_cannot_be_printed_is_refused(data, tmp_path):
-    flags = options(input_data_dir=data, max_steps=1, output_dir="zähler")
-    status, _, err = c.run(*flags, cwd=tmp_path, PYTHONIOENCODING="ascii")
-    assert status == 2 and not list(tmp_path.iterdir())
-    c.one_line(err)
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(copy):
+    flags = ["--output_dir=run", "--d_learning_rate=1e38", "--max_steps=2000"]
+    (line,) = helpers.call(gan_mnist, *flags).err.splitlines()
+    assert "not finite" in line and "new run" in line
+    assert not list(copy.glob("model.ckpt-2000*"))
 
 
-def test_an_output_closed_early_ends_the_run_without_a_traceback(data, tmp_path):
-    process = c.start(*options(input_data_dir=data, max_steps=300), cwd=tmp_path)
-    assert process.stdout.readline().startswith(b"Run: ")
-    process.stdout.close()
-    process.stdout = None
-    status, _, err = c.finish(process)
-    assert status in (0, 1) and "Exception" not in err and "Traceback" not in err
+@pytest.mark.parametrize("n, side, seed", [(1, 1, 0), (30, 6, 5)])
+def test_sample_writes_digits_as_an_array_and_as_a_square_picture(n, side, seed, copy, whole):
+    before = helpers.tree(copy)
+    helpers.call(gan_mnist, "--output_dir=run", f"--sample={n}", f"--seed={seed}")
+    expected = np.uint8(whole.gan.generate(gan_mnist.noise(n, np.random.default_rng(seed))))
+    digits = np.load(copy / "generated.npy")
+    np.testing.assert_array_equal(digits, expected.reshape(n, 28, 28), strict=True)
+    square = np.array(Image.open(copy / "generated.png"))[: 56 * side : 2, ::2]  # of twice the size
+    drawn = square.reshape(side, 28, side, 28).swapaxes(1, 2).reshape(-1, 28, 28)
+    assert (drawn[:n] == digits).all() and not drawn[n:].any()
+    changed = dict(helpers.tree(copy).items() - before.items())
+    assert {path.name for path in changed} == {"generated.npy", "generated.png"}

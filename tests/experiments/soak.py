@@ -3,62 +3,60 @@
 python tests/experiments/soak.py
 """
 
+import argparse
 import random
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import gan_mnist
 
-# the script with a clock that is a hundred times too fast, so that it saves checkpoints often
-HASTY = f"""import os, sys, time; sys.path.insert(0, {sys.path[0]!r}); import gan_mnist
-sys.stdout = open(os.devnull, "w")  # hundreds of progress lines
-clock = time.perf_counter; time.perf_counter = lambda: 100 * clock(); gan_mnist.main()"""
 
-
-def command(folder, max_steps, *python):
-    """The command of a run with small minibatches."""
-    flags = f"--max_steps {max_steps} --batch_size 16 --output_dir {folder}"
-    return [sys.executable, *python, *flags.split()]
+def run(folder, max_steps, seconds=None):
+    """Starts or resumes a run with small minibatches. Kills it after so many seconds (SIGKILL)."""
+    flags = ["--batch_size=8", f"--max_steps={max_steps}", f"--output_dir={folder}"]
+    command = [sys.executable, gan_mnist.__file__, *flags]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=seconds)
 
 
 def outcome(folder):
-    """What kills must not change: {name: bytes of a variable or picture, or points}."""
-    reader = gan_mnist.tf.train.load_checkpoint(str(folder))
-    events = gan_mnist.EventAccumulator(str(folder), {"scalars": 0, "images": 0}).Reload()
-    names = reader.get_variable_to_shape_map()
-    found = {name: reader.get_tensor(name).tobytes() for name in names}
-    for tag in set(events.Tags()["scalars"]) - {"speed/steps_per_second"}:
+    """Returns what kills must not change, by name: variables, curves and pictures."""
+    reader = gan_mnist.tf.train.load_checkpoint(folder)
+    found = {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}
+    events = gan_mnist.EventAccumulator(folder, {"scalars": 0, "images": 0}).Reload()
+    for tag in events.Tags()["scalars"]:
         found[tag] = [(point.step, point.value) for point in events.Scalars(tag)]
-    found["shown"] = [(one.step, one.encoded_image_string) for one in events.Images("samples")]
-    for path in (*folder.glob("samples/*"), folder / "samples.gif", folder / "losses.png"):
+    found["images"] = [(one.step, one.encoded_image_string) for one in events.Images("samples")]
+    for path in [*Path(folder).rglob("*.png"), Path(folder, "samples.gif")]:
         found[path.name] = path.read_bytes()
     return found
 
 
-def soak(folder, max_steps, times):
+def soak(folder, max_steps, kills, rng):
     """Compares a run that was never stopped with one that was killed at random moments."""
-    whole, killed, states, begin = folder / "whole", folder / "killed", set(), time.time()
-    subprocess.run(command(whole, max_steps, "-c", HASTY), check=True)
-    limit = 3 * ((whole / "samples/step_0000000.png").stat().st_mtime - begin)
-    for count in range(times + 1):
-        states.update(path.read_text() for path in killed.glob("checkpoint"))
-        seconds = random.uniform(0, limit) if count < times else None
-        try:  # the timeout kills the run, in a third of the cases while it starts
-            subprocess.run(command(killed, max_steps, "-c", HASTY), check=True, timeout=seconds)
-            break
+    whole, killed = f"{folder}/whole", f"{folder}/killed"
+    run(whole, max_steps)
+    for _ in range(kills):
+        seconds = rng.uniform(0, 10)  # some kills come before training, some while it saves
+        try:
+            run(killed, max_steps, seconds)
         except subprocess.TimeoutExpired:
-            print(f"kill {count + 1} after {seconds:.1f} s", flush=True)
-    gan_mnist.import_packages()
+            newest = gan_mnist.tf.train.latest_checkpoint(killed)
+            print(f"killed after {seconds:.1f} s, newest checkpoint: {newest}", flush=True)
+    run(killed, max_steps)
     ours, theirs = outcome(whole), outcome(killed)
     different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    print(f"{count} kills; the run was resumed from {len(states)} different checkpoints")
     print(f"Of {len(ours)} variables, curves and pictures differ: {different or 'none'}")
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--max_steps", type=int, default=100_000)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(1000), help="of the moments")
+    args = parser.parse_args()
+    print(f"Seed of the moments: {args.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        soak(Path(folder), max_steps=200_000, times=60)
+        soak(folder, args.max_steps, args.kills, random.Random(args.seed))

@@ -3,121 +3,126 @@
     python tests/experiments/study.py outputs/study
 
 Trains each of SETTINGS in a folder of its own there (an existing run is resumed, or used as it is),
-prints how each run ended, and draws two figures: samples.png, the digits of the same z at some
-steps, and curves.png, the losses and probabilities of all runs.
+prints how each run ended, and draws curves.png, samples.png and, for the runs of COLUMNS alone,
+balance.png. Judge a run by the digits of G's own weights: averaged weights hide a collapse.
 """
 
 import argparse
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib import image
+from matplotlib import rcParams
 from matplotlib.figure import Figure
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import gan_mnist
 
-CLASSIC = (  # the settings that copies of this script usually have
-    "--batch_size 256 --d_learning_rate 1e-3 --g_learning_rate 1e-3 --beta1 0.9 --beta2 0.999 "
-    "--r1_gamma 0 --ema_decay 0 "
-)
-SETTINGS = {  # name of the run: its flags, and the verdict after looking at it
-    "default": ("", "balance"),
-    "d1-g1": ("--d_step 1 --g_step 1", "balance"),
-    "d1-g5": ("--d_step 1 --g_step 5", "balance, bold strokes"),
-    "d3-g1": ("--d_step 3 --g_step 1", "balance, blurred"),
-    "minimax": ("--g_loss minimax", "balance"),
-    "r1_gamma-0": ("--r1_gamma 0", "unsteady"),
-    "g5-r1_gamma-0": ("--g_step 5 --r1_gamma 0", "collapse"),
-    "minimax-r1_gamma-0": ("--g_loss minimax --r1_gamma 0", "unsteady"),
-    "classic-d1-g1": (CLASSIC + "--d_step 1 --g_step 1", "D wins, noise"),
-    "classic-d1-g2": (CLASSIC + "--d_step 1 --g_step 2", "D ahead, noise"),
+# As github.com/wiseodd/generative-models, GAN/vanilla_gan/gan_tensorflow.py; batch 128, too.
+CLASSIC = "--d_learning_rate 0.001 --g_learning_rate 0.001 --beta1 0.9 --beta2 0.999 --r1_gamma 0"
+SETTINGS = {
+    "default": "",
+    "d1-g1": "--g_step 1",
+    "d1-g6": "--g_step 6",
+    "minimax": "--g_loss minimax",
+    "d3-g1": "--d_step 3 --g_step 1",
+    "r1_gamma-0": "--r1_gamma 0",
+    "g6-r1_gamma-0": "--r1_gamma 0 --g_step 6",
+    "minimax-r1_gamma-0": "--r1_gamma 0 --g_loss minimax",
+    "classic-d1-g1": CLASSIC + " --g_step 1",
+    "classic-d1-g2": CLASSIC + " --g_step 2",
 }
-PICTURES = (200, 1000, 5000)  # steps; some of those at which the script draws
-CURVES = ("losses/D_loss", "losses/G_loss", "probabilities/D_real", "probabilities/D_fake")
-COLUMNS = 5  # runs side by side in curves.png
+COLUMNS = {"balance": "default", "D wins": "classic-d1-g1", "collapse": "g6-r1_gamma-0"}
+TAGS = ["losses/D_loss", "losses/G_loss", "probabilities/D_real", "probabilities/D_fake"]
+TAGS += ["accuracy/D"]
 
 
-def train(name, folder, max_steps):
-    """Trains a run. Returns its curves, {tag: (steps, values)}, and its Parzen log-likelihood."""
-    command = [sys.executable, gan_mnist.__file__, *SETTINGS[name][0].split()]
-    command += ["--max_steps", str(max_steps), "--output_dir", str(folder / name)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    score = re.search(r"Parzen log-likelihood: (\S+)", output)[1]
-    print(f"{name}: {score} nats", flush=True)
-    events = gan_mnist.EventAccumulator(str(folder / name), {"scalars": 0}).Reload()
-    curves = {tag: np.array([(e.step, e.value) for e in events.Scalars(tag)]).T for tag in CURVES}
-    return curves, score
+class Run:
+    """A trained run: flags, curves, and digits by G's own weights and by the averaged ones."""
+
+    def __init__(self, folder, settings, max_steps):
+        flags = [*settings.split(), f"--max_steps={max_steps}", f"--output_dir={folder}"]
+        subprocess.run([sys.executable, gan_mnist.__file__, *flags], check=True)
+        self.flags = gan_mnist.parse_flags(flags)
+        events = gan_mnist.EventAccumulator(str(folder), {"scalars": 0}).Reload()
+        self.curves = [np.array([(p.step, p.value) for p in events.Scalars(tag)]) for tag in TAGS]
+        gan = gan_mnist.GAN(self.flags)
+        gan.restore(folder)
+        z = gan_mnist.noise(10_000, np.random.default_rng(self.flags.seed))
+        self.own = gan_mnist.to_pixels(gan.session.run("G/Sigmoid:0", {gan.z: z}))
+        self.averaged = gan.generate(z)
+        np.save(folder / "own.npy", self.own.reshape(-1, 28, 28))
 
 
-def print_table(runs):
-    """How each run ended: the mean of each curve over the last 1,000 steps, and the score."""
-    print("\n| run | D_loss | G_loss | D(x) | D(G(z)) | Parzen | verdict |")
-    print("|---" * 7 + "|")
-    for name, (curves, score) in runs.items():
-        ends = [values[steps > steps[-1] - 1000].mean() for steps, values in curves.values()]
-        print(f"| {name} |", *(f"{end:.2f} |" for end in ends), score, "|", SETTINGS[name][1], "|")
+def print_tables(runs, folder):
+    """Prints the means of the curves over the last 1,000 steps, and scores of G's own weights."""
+    print("\n| run | D_loss | G_loss | D(x) | D(G(z)) | accuracy of D |")
+    print("|---" * 6 + "|", flush=True)
+    for name, run in runs.items():
+        ends = [curve[curve[:, 0] > curve[-1, 0] - 1000, 1].mean() for curve in run.curves]
+        print(f"| {name} |", *(f"{end:.2f} |" for end in ends), flush=True)
+    command = [sys.executable, Path(__file__).with_name("evaluate.py")]
+    subprocess.run([*command, *(folder / name / "own.npy" for name in runs)], check=True)
 
 
-def draw_samples(folder, steps):
-    """Rows: runs; columns: steps; in a cell the first 16 digits, pixel by pixel."""
-    cell, pitch, left, top = 4 * 56, 4 * 56 + 8, 140, 24  # pixels
-    width, height = left + pitch * len(steps), top + pitch * len(SETTINGS)
-    figure = Figure((width / 100, height / 100), dpi=100)
-    for column, step in enumerate(steps):
-        x = left + column * pitch + cell / 2
-        figure.text(x / width, 1 - 17 / height, f"step {step:,}", ha="center")
-    for row, (name, (_, verdict)) in enumerate(SETTINGS.items()):
-        y = height - top - cell - row * pitch
-        label = name.replace("-r1", "\nr1") + "\n" + verdict.replace(", ", ",\n")
-        figure.text(8 / width, (y + cell / 2) / height, label, fontsize=12, va="center")
-        for column, step in enumerate(steps):
-            grid = image.imread(folder / name / "samples" / f"step_{step:07d}.png")
-            x = left + column * pitch
-            figure.figimage(grid[:cell, :cell], x, y, cmap="gray", vmin=0, vmax=1)
-    figure.savefig(folder / "samples.png")
-
-
-def draw_curves(runs, path):
-    """A pair of panels for each run; dashed: the values at D(x) = D(G(z)) = 1/2."""
-    rows = -(-len(runs) // COLUMNS)
-    figure = Figure((9, 4 * rows + 0.3), dpi=100, layout="constrained")
-    grid = figure.subplots(2 * rows, COLUMNS, squeeze=False)
-    for k, (name, (curves, _)) in enumerate(runs.items()):
-        flags, verdict = SETTINGS[name]
-        panels = grid[k // COLUMNS * 2 :][:2, k % COLUMNS]
-        G_optimum = -np.log(2) if "minimax" in flags else np.log(2)
-        optima = (2 * np.log(2), G_optimum, 0.5, 0.5)
-        for i, ((steps, values), optimum) in enumerate(zip(curves.values(), optima)):
-            axes, color = panels[i // 2], f"C{i % 2}"
-            axes.plot(steps, values, color, lw=1)
-            axes.axhline(optimum, color=color, ls="--", lw=0.8)
-            axes.set_xticks([0, steps[-1]])
-            axes.tick_params(labelsize=8)
-        panels[0].set_title(f"{name}\n{verdict}", fontsize=9)
-        panels[0].set_ylim(-1.5, 5)
-        panels[1].set_ylim(0, 1)
-        panels[1].set_xlabel("training step", fontsize=8, labelpad=-4)
+def draw_curves(figure, runs, columns):
+    """Draws {title: run}: for each the losses above the probabilities. Returns the panels."""
+    panels = figure.subplots(2 * len(runs) // columns, columns, sharex=True, sharey="row")
+    for number, (title, run) in enumerate(runs.items()):
+        row, column = divmod(number, columns)
+        losses, probabilities = panels[2 * row : 2 * row + 2, column]
+        losses.set(title=title, ylim=(-1.5, 6))  # cuts off the highest peaks
+        probabilities.set_ylim(0, 1)
+        G_half = -np.log(2) if run.flags.g_loss == "minimax" else np.log(2)
+        for k, half in enumerate([2 * np.log(2), G_half, 0.5, 0.5]):
+            axes = [losses, probabilities][k // 2]
+            axes.plot(*run.curves[k].T, f"C{k % 2}", lw=1)
+            axes.axhline(half, color=f"C{k % 2}", ls="--", lw=1)
+            if column == columns - 1:  # to the right of the panel
+                axes.text(1.02, half, "D = 1/2", transform=axes.get_yaxis_transform(), va="center")
+    for axes in panels[-1]:
+        axes.set_xlabel("training step")
     labels = ["D_loss, below D(x)", "G_loss, below D(G(z))"]
-    figure.legend(grid[0, 0].lines[::2], labels, loc="outside upper center", ncols=2)
-    figure.savefig(path)
+    figure.legend(panels[0, 0].lines[::2], labels, loc="outside upper center", ncols=2)
+    return panels
 
 
-def main():
-    """Runs the command line."""
+def draw_balance(runs):
+    """Draws the curves of the runs of COLUMNS, and below them 16 digits of G's own weights."""
+    figure = Figure([8.6, 6.8], dpi=100, layout="constrained")
+    figure.get_layout_engine().set(rect=[0, 0.37, 1, 0.63])
+    columns = {f"{title}: {name}": runs[name] for title, name in COLUMNS.items()}
+    panels = draw_curves(figure, columns, len(columns))
+    figure.draw_without_rendering()  # places the panels
+    for axes, run in zip(panels[1], columns.values()):
+        digits = np.asarray(gan_mnist.grid(run.own[:16], ""))[:-20]  # without the caption
+        left = 860 * axes.get_position().intervalx.mean() - len(digits) / 2
+        figure.figimage(digits, round(left), 8, cmap="gray", vmin=0, vmax=255)
+    return figure
+
+
+def draw_samples(runs):
+    """Draws a row for each run: 16 digits of G's own weights beside 16 of the averaged ones."""
+    rows = []
+    for name, run in runs.items():
+        own = gan_mnist.grid(run.own[:16], f"{name}: G's own weights")
+        averaged = gan_mnist.grid(run.averaged[:16], f"{name}: averaged weights")
+        rows.append(np.hstack([np.pad(own, [(0, 0), (0, 8)]), averaged]))
+    return Image.fromarray(np.vstack(rows))
+
+
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--max_steps", type=int, default=5000)
     args = parser.parse_args()
-    gan_mnist.import_packages()
-    runs = {name: train(name, args.folder, args.max_steps) for name in SETTINGS}
-    print_table(runs)
-    draw_samples(args.folder, [step for step in PICTURES if step <= args.max_steps])
-    draw_curves(runs, args.folder / "curves.png")
-
-
-if __name__ == "__main__":
-    main()
+    rcParams["font.size"] = 8  # points: 11 pixels
+    runs = {name: Run(args.folder / name, SETTINGS[name], args.max_steps) for name in SETTINGS}
+    print_tables(runs, args.folder)
+    draw_samples(runs).save(args.folder / "samples.png")
+    draw_balance(runs).savefig(args.folder / "balance.png")
+    figure = Figure([8.6, 8], dpi=100, layout="constrained")
+    draw_curves(figure, runs, columns=5)
+    figure.savefig(args.folder / "curves.png")
