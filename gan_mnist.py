@@ -57,13 +57,13 @@ def parse_flags(argv=None):
     flag("--d_step", type=int, default=1, help="updates of D in a training step")
     flag("--g_step", type=int, default=3, help="updates of G in a training step")
     kinds = ["non_saturating", "minimax"]
-    flag("--g_loss", default=kinds[0], choices=kinds, help="kind of loss that G minimizes")
+    flag("--g_loss", default=kinds[0], choices=kinds, help="loss of G")
     flag("--r1_gamma", type=float, default=0.75, help="weight of the gradient penalty; 0: none")
     flag("--d_learning_rate", type=float, default=0.0013, help="Adam's learning rate for D")
     flag("--g_learning_rate", type=float, default=0.007, help="Adam's learning rate for G")
     flag("--beta1", type=float, default=0.0, help="Adam's decay of the mean gradient")
     flag("--beta2", type=float, default=0.99, help="Adam's decay of the mean squared gradient")
-    flag("--hidden_units", type=int, default=128, help="units of the hidden layers")
+    flag("--hidden_units", type=int, default=128, help="hidden units; 512 want 0.004 as G's rate")
     flag("--seed", type=int, default=0, help="random seed")
     flag("--sample", type=int, default=0, metavar="N", help="only generate N digits")
     flags = parser.parse_args(argv)
@@ -191,7 +191,7 @@ class GAN:
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
         self.shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
-        self.saver = tf.train.Saver(save_relative_paths=True)  # keeps the newest five
+        self.saver = tf.train.Saver(save_relative_paths=True)  # keeps five
 
     def restore(self, folder):
         """Restores the newest checkpoint. Returns its training step, or 0 if there is none."""
@@ -305,7 +305,7 @@ def sample(flags):
     images = gan.generate(noise(flags.sample, np.random.default_rng(flags.seed)))
     np.save(folder / "generated.npy", images.reshape(-1, SIDE, SIDE))
     grid(images, f"seed {flags.seed}").save(folder / "generated.png")
-    print(f"{len(images)} digits: {folder}/generated.npy and {folder}/generated.png")
+    print(f"{len(images)} digits: generated.npy and generated.png in {folder}")
 
 
 # ------------------------------------------- files
@@ -316,8 +316,8 @@ MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609
 def load_images(folder):
     """Reads images named as MNIST's, in folder or below it: uint8 [n, 784].
 
-    Downloads MNIST if the default folder has none. Exits with one line if the file is not there,
-    is damaged, or has images of another size.
+    Downloads MNIST if the default folder has none. Exits with one line if there is no such file,
+    or if it is damaged.
     """
     name = "*train-images?idx3-ubyte"
     found = [*folder.rglob(name), *folder.rglob(f"{name}.gz")]
@@ -326,7 +326,7 @@ def load_images(folder):
         options = {"cache_dir": ".", "cache_subdir": DATA_DIR, "file_hash": MNIST_SHA256}
         paths = [Path(tf.keras.utils.get_file("train-images-idx3-ubyte.gz", MNIST_URL, **options))]
     if not paths:
-        sys.exit(f"No file train-images-idx3-ubyte or train-images-idx3-ubyte.gz below {folder}")
+        sys.exit(f"No file train-images-idx3-ubyte, with or without .gz, below {folder}")
     path = min(paths, key=lambda path: (len(path.parts), path))
     content = path.read_bytes()
     try:
@@ -375,7 +375,8 @@ def write_losses(folder, g_loss):
         points = events.Scalars(tag)
         axes.plot([p.step for p in points], [p.value for p in points], color, label=label)
         axes.axhline(half, color=color, linestyle="--")
-        axes.annotate(" D = 1/2", [1, half], xycoords=("axes fraction", "data"), va="center")
+        text = " guessing" if tag == "accuracy/D" else " D = 1/2"
+        axes.annotate(text, [1, half], xycoords=("axes fraction", "data"), va="center")
         axes.set_ylabel(tag.split("/")[0])
         axes.legend(loc="lower right", bbox_to_anchor=[1, 1], ncol=2, frameon=False)
     panels[1].set_ylim(0, 1)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from subprocess import PIPE, Popen
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -42,13 +43,12 @@ def finish(process):
 
 
 def call(program, *flags):
-    """Does what the command line does, in this process; program is gan_mnist or an edited copy."""
+    """Runs the command line in this process; program is gan_mnist or an edited copy."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    argv = mock.patch.object(sys, "argv", ["gan_mnist.py", *flags])
+    with argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            flags = program.parse_flags(flags)
-            command = program.sample if flags.sample else program.train
-            command(flags)
+            program.main()
         except SystemExit as end:
             status = end.code  # or a text, which Python prints before it exits with 1
     return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue() or status)

@@ -21,7 +21,7 @@ def outcome(folder):
     return {**helpers.shown(folder), **{path.name: path.read_bytes() for path in paths}}
 
 
-def test_a_run_that_is_stopped_killed_and_extended_ends_like_others(whole, folder):
+def test_a_run_stopped_killed_and_extended_ends_like_one_never_interrupted(whole, folder):
     flags = ["--batch_size=16", "--max_steps=1500"]
     seed = random.randrange(10**6)
     print(f"The moments of Ctrl-C and kill -9 are drawn with seed {seed}")

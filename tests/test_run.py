@@ -14,7 +14,7 @@ CURVES += ["probabilities/D_real", "probabilities/D_fake", "accuracy/D"]
 
 
 def test_the_console_tells_data_run_progress_and_where_the_results_are(whole):
-    data, run, *progress, pictures, curves = whole.out.splitlines()
+    data, run, *progress, pictures, curves = whole.out.strip().split("\n")
     assert f"{helpers.TRAIN}, 3600 images" in data and f"New run: {whole.folder}" in run
     assert [line.split(":")[0] for line in progress] == ["step 1000/1500", "step 1500/1500"]
     assert all(part in progress[0] for part in ("D_loss", "G_loss", "steps/s", "s left"))

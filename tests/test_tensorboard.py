@@ -21,9 +21,8 @@ def test_tensorboard_shows_curves_pictures_and_the_graph_that_runs_as_a_drawing(
     pictures = json.loads(ask("images/images?run=.&tag=samples&sample=0"))
     assert [picture["step"] for picture in pictures] == [step for step, _ in shown.pop("samples")]
     assert json.loads(ask("scalars/tags"))["."].keys() == shown.keys()
-    last = gan_mnist.parse_flags([]).max_steps
-    steps = {0, last, *(step for step in gan_mnist.PICTURE_STEPS if step < last)}
-    assert len(steps) <= 10  # TensorBoard shows ten pictures of a run
+    last = gan_mnist.parse_flags([]).max_steps  # TensorBoard shows ten pictures of a run at most
+    assert len({0, last, *(step for step in gan_mnist.PICTURE_STEPS if step < last)}) <= 10
     graph = text_format.Parse(ask("graphs/graph?run=.&conceptual=false"), gan_mnist.tf.GraphDef())
     edges = set()  # between the boxes that one sees before any is opened
     for node in graph.node:
@@ -38,3 +37,4 @@ def test_tensorboard_shows_curves_pictures_and_the_graph_that_runs_as_a_drawing(
     running = session.graph.as_graph_def()
     drawn, played = ({(n.name, n.op, *n.input) for n in g.node} for g in (graph, running))
     assert drawn == played and not graph.library.function
+    assert session._config.gpu_options.allow_growth  # it does not take a GPU's whole memory

@@ -49,7 +49,7 @@ def draw(rows, path):
     below.set(xlabel="training step", xscale="log")
     below.set_xticks(steps, [f"{step:,.0f}" for step in steps])
     below.minorticks_off()
-    figure.legend(loc="outside upper center", ncols=2)
+    below.legend(loc="lower right", bbox_to_anchor=[1, 1], ncols=2, frameon=False)
     figure.savefig(path)
 
 

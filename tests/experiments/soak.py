@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -37,9 +38,11 @@ def outcome(folder):
 def soak(folder, max_steps, kills, rng):
     """Compares a run that was never stopped with one that was killed at random moments."""
     whole, killed = f"{folder}/whole", f"{folder}/killed"
+    begin = time.time()
     run(whole, max_steps)
+    start_up = Path(whole, "flags.json").stat().st_mtime - begin
     for _ in range(kills):
-        seconds = rng.uniform(0, 10)  # some kills come before training, some while it saves
+        seconds = rng.uniform(0, 3 * start_up)  # a third of the kills come before training
         try:
             run(killed, max_steps, seconds)
         except subprocess.TimeoutExpired:

@@ -80,7 +80,7 @@ def draw_curves(figure, runs, columns):
             axes = [losses, probabilities][k // 2]
             axes.plot(*run.curves[k].T, f"C{k % 2}", lw=1)
             axes.axhline(half, color=f"C{k % 2}", ls="--", lw=1)
-            if column == columns - 1:  # to the right of the panel
+            if column == columns - 1 and k != 3:  # to the right; curve 3 has the line of curve 2
                 axes.text(1.02, half, "D = 1/2", transform=axes.get_yaxis_transform(), va="center")
     for axes in panels[-1]:
         axes.set_xlabel("training step")
