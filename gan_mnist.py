@@ -234,9 +234,9 @@ def to_pixels(x):
 def play(gan, flags, images, held_out, steps_done):
     """Algorithm 1 of the paper, from the step after steps_done to flags.max_steps."""
     folder = Path(flags.output_dir)
-    writer = tf.summary.FileWriter(str(folder), gan.session.graph)
-    # From this step on, TensorBoard drops what a killed process has written.
     first = steps_done + 1 if steps_done else 0
+    writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=f".{first}")
+    # TensorBoard drops what a killed process wrote from this step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
     fixed_z = noise(256, np.random.default_rng(flags.seed))
     fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}
@@ -273,7 +273,7 @@ def play(gan, flags, images, held_out, steps_done):
 
 
 def train(flags):
-    """Trains the run in flags.output_dir, new or resumed, then draws its animation and curves."""
+    """Trains the run in flags.output_dir, new or resumed, and draws its curves."""
     images = load_images(Path(flags.input_data_dir))
     n = len(images) - len(images) // 12  # 5,000 of MNIST are held out
     folder = Path(flags.output_dir)

@@ -1,6 +1,5 @@
 """What defines this GAN: its networks, losses, draws and updates, against NumPy and oracle.py."""
 
-import time
 from types import SimpleNamespace
 
 import helpers
@@ -245,7 +244,6 @@ def test_the_curves_are_what_NumPy_computes(played):
 def test_a_run_trains_the_weights_that_the_oracle_trains(data, folder, flags, stops, moving):
     flags = ["--output_dir=run", "--batch_size=16", *flags]
     for stop in stops:
-        time.sleep(1)  # TensorFlow names the events of a run by the second in which it starts
         helpers.call(gan_mnist, *flags, f"--max_steps={stop}")
     trained = helpers.variables("run", 5)
     flags = gan_mnist.parse_flags([*flags, "--max_steps=5"])
