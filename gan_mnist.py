@@ -31,10 +31,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer messages
 import tensorflow.compat.v1 as tf
 
-logging.getLogger("tensorboard").setLevel("ERROR")  # not that a run was resumed
-tf.logging.set_verbosity(tf.logging.ERROR)  # not that TensorFlow 1 is old
+logging.getLogger("tensorboard").setLevel("ERROR")  # hides that a run was resumed
+tf.logging.set_verbosity(tf.logging.ERROR)  # hides that TensorFlow 1 is old
 tf.disable_v2_behavior()
-tf.enable_resource_variables()  # their reads obey control dependencies
+tf.enable_resource_variables()  # variables whose reads obey control dependencies
 
 SIDE = 28  # images have SIDE x SIDE pixels
 PIXELS = SIDE * SIDE
@@ -43,9 +43,9 @@ DATA_DIR = "MNIST_data"
 PICTURE_STEPS = [digit * 10**k for k in range(2, 7) for digit in (1, 2, 5)]  # 100, 200, 500, ...
 
 
-# ------------------------------------------- flags
+# ------------------------- flags
 def parse_flags(argv=None):
-    """Parses the command line. A run keeps its flags: flags.json replaces the defaults below."""
+    """Parses the command line, which overrides a run's flags.json, which overrides the defaults."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(formatter_class=formatter, allow_abbrev=False)
     flag = parser.add_argument
@@ -56,17 +56,17 @@ def parse_flags(argv=None):
     flag("--batch_size", type=int, default=128, help="images in a minibatch")
     flag("--d_step", type=int, default=1, help="updates of D in a training step")
     flag("--g_step", type=int, default=3, help="updates of G in a training step")
-    kinds = ["non_saturating", "minimax"]
+    kinds = ["non_saturating", "minimax"]  # also in generator_loss and write_losses
     flag("--g_loss", default=kinds[0], choices=kinds, help="loss of G")
     flag("--r1_gamma", type=float, default=0.75, help="weight of the gradient penalty; 0: none")
     flag("--d_learning_rate", type=float, default=0.0013, help="Adam's learning rate for D")
     flag("--g_learning_rate", type=float, default=0.007, help="Adam's learning rate for G")
     flag("--beta1", type=float, default=0.0, help="Adam's decay of the mean gradient")
     flag("--beta2", type=float, default=0.99, help="Adam's decay of the mean squared gradient")
-    flag("--hidden_units", type=int, default=128, help="hidden units; 512 want 0.004 as G's rate")
+    flag("--hidden_units", type=int, default=128, help="hidden units (for 512: G's rate 0.004)")
     flag("--seed", type=int, default=0, help="random seed")
     flag("--sample", type=int, default=0, metavar="N", help="only generate N digits")
-    flags = parser.parse_args(argv)
+    flags = parser.parse_args(argv)  # to find the run
     saved = Path(flags.output_dir, "flags.json")
     if saved.exists():
         parser.set_defaults(**json.loads(saved.read_text()))
@@ -80,7 +80,7 @@ def parse_flags(argv=None):
     return flags
 
 
-# ---------------------------------------- networks
+# ---------------------- networks
 def dense(inputs, units, scope):
     """A fully connected layer, inputs @ W + b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
@@ -102,7 +102,7 @@ def discriminator(x, hidden_units):
     return dense(hidden, 1, "nn2")
 
 
-# ------------------------------------------ losses
+# ------------------------ losses
 # Logits avoid log(0): log D = log_sigmoid(logit) and log(1 - D) = log_sigmoid(-logit).
 def discriminator_loss(logit_real, logit_fake):
     """D_loss = -V(D, G) = -E_x[log D(x)] - E_z[log(1 - D(G(z)))], equation 1."""
@@ -115,7 +115,7 @@ def generator_loss(logit_fake, kind):
         return tf.reduce_mean(tf.log_sigmoid(-logit_fake))  # E_z[log(1 - D(G(z)))]
     if kind == "non_saturating":  # a stronger gradient where D is sure that G(z) is fake
         return -tf.reduce_mean(tf.log_sigmoid(logit_fake))  # -E_z[log D(G(z))]
-    raise ValueError(f"G_loss must be non_saturating or minimax, not {kind}")
+    raise ValueError(f"unknown kind of G_loss: {kind}")
 
 
 def r1_penalty(logit_real, x, gamma):
@@ -124,7 +124,7 @@ def r1_penalty(logit_real, x, gamma):
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
-# ------------------------------------------- graph
+# ------------------------- graph
 class GAN:
     """The graph and its session. Raises ValueError for a variable that neither D nor G trains."""
 
@@ -174,7 +174,7 @@ class GAN:
             self.samples = generator(self.z, flags.hidden_units)
 
         strays = [v.name for v in tf.trainable_variables() if v.name[:2] not in ("G/", "D/")]
-        if strays:  # such as a tf.Variable, which ignores reuse=True
+        if strays:  # such as the copy of a tf.Variable, which ignores reuse=True
             raise ValueError(f"neither D nor G trains {strays}: use get_variable in their scopes")
 
         tf.summary.scalar("losses/D_loss", self.D_loss)
@@ -202,7 +202,7 @@ class GAN:
         saved = tf.train.NewCheckpointReader(path).get_variable_to_shape_map()
         for name in sorted({**saved, **self.shapes}):  # Saver does not compare the shapes
             if saved.get(name) != self.shapes.get(name):
-                sys.exit(f"{path} is of another network: {name} differs. Start a new run.")
+                sys.exit(f"{path} belongs to another network: {name} differs. Start a new run.")
         self.saver.restore(self.session, path)
         self.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
         return int(path.split("-")[-1])
@@ -212,7 +212,7 @@ class GAN:
         return to_pixels(self.session.run(self.samples, {self.z: z}))
 
 
-# ---------------------------------------- training
+# ---------------------- training
 def noise(n, rng):
     """Draws z from the prior, uniform in [-1, 1): float32 [n, 100]."""
     return 2 * rng.random([n, Z_SIZE], dtype=np.float32) - 1
@@ -239,7 +239,7 @@ def play(gan, flags, images, held_out, steps_done):
     # TensorBoard drops what a killed process wrote from this step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
     fixed_z = noise(256, np.random.default_rng(flags.seed))
-    fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}
+    fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}  # for the curves
     if steps_done == 0:
         writer.add_summary(gan.session.run(gan.curves, fixed), 0)
         write_samples(gan, fixed_z[:64], writer, folder, 0)
@@ -295,7 +295,7 @@ def train(flags):
     print(f'Curves: "{sys.executable}" -m tensorboard.main --logdir "{folder.parent}"')
 
 
-# ---------------------------------------- sampling
+# ---------------------- sampling
 def sample(flags):
     """Generates flags.sample digits with the run in flags.output_dir."""
     folder = Path(flags.output_dir)
@@ -308,7 +308,7 @@ def sample(flags):
     print(f"{len(images)} digits: generated.npy and generated.png in {folder}")
 
 
-# ------------------------------------------- files
+# ------------------------- files
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
 
@@ -319,7 +319,7 @@ def load_images(folder):
     Downloads MNIST if the default folder has none. Exits with one line if there is no such file,
     or if it is damaged.
     """
-    name = "*train-images?idx3-ubyte"
+    name = "*train-images?idx3-ubyte"  # with a hyphen or a dot
     found = [*folder.rglob(name), *folder.rglob(f"{name}.gz")]
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths and folder == Path(DATA_DIR):
@@ -392,7 +392,7 @@ def main():
     try:
         command(flags)
     except KeyboardInterrupt:
-        sys.exit(f'\nStopped. --output_dir "{flags.output_dir}" resumes it.')
+        sys.exit(f'\nStopped. The same command with --output_dir "{flags.output_dir}" goes on.')
 
 
 if __name__ == "__main__":
