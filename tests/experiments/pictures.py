@@ -1,7 +1,7 @@
 """Draws README's animation, digits.gif, and its quiz, quiz.png, into outputs/readme.
 
     python gan_mnist.py --output_dir outputs/default
-    python gan_mnist.py --output_dir outputs/default --sample 10000
+    python gan_mnist.py --output_dir outputs/default --sample 10000 --seed 1
     python tests/experiments/pictures.py outputs/default
 
 Prints the answer to the quiz.
@@ -45,7 +45,7 @@ def draw_animation(run, real):
 def draw_quiz(generated, real):
     """Draws 16 real and 16 generated digits in four rows, and prints which are the real ones."""
     order = np.random.default_rng(SEED).permutation(32)
-    mixed = np.concatenate([real[:16], generated[:16]])[order]
+    mixed = np.concatenate([real[36:52], generated[:16]])[order]
     picture = Image.new("L", [24 + 8 * CELL, 24 + 4 * CELL])
     for k, image in enumerate(mixed):
         row, column = divmod(k, 8)

@@ -93,7 +93,7 @@ def draw_balance(runs):
     """Draws the curves of the runs of COLUMNS, and below them 16 digits of G's own weights."""
     figure = Figure([8.6, 6.8], dpi=100, layout="constrained")
     figure.get_layout_engine().set(rect=[0, 0.37, 1, 0.63])
-    columns = {f"{title}: {name}": runs[name] for title, name in COLUMNS.items()}
+    columns = {title: runs[name] for title, name in COLUMNS.items()}
     panels = draw_curves(figure, columns, len(columns))
     figure.draw_without_rendering()  # places the panels
     for axes, run in zip(panels[1], columns.values()):
