@@ -4,7 +4,8 @@
     python gan_mnist.py --output_dir outputs/NAME   # starts or resumes the run of that name
 
 A generator G turns noise z into images. A discriminator D learns to distinguish them from real
-digits x, and G learns to fool D. D maximizes and G minimizes the value V of equation 1:
+digits x, and G learns to fool D. D maximizes the value V of equation 1, and G minimizes it (or,
+by default, a variant from section 3):
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
@@ -31,8 +32,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer messages
 import tensorflow.compat.v1 as tf
 
-logging.getLogger("tensorboard").setLevel("ERROR")  # hides that a run was resumed
-tf.logging.set_verbosity(tf.logging.ERROR)  # hides that TensorFlow 1 is old
+logging.getLogger("tensorboard").setLevel("ERROR")  # no warnings of resumed runs
+tf.logging.set_verbosity(tf.logging.ERROR)  # none of old functions
 tf.disable_v2_behavior()
 tf.enable_resource_variables()  # variables whose reads obey control dependencies
 
@@ -191,7 +192,7 @@ class GAN:
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
         self.shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
-        self.saver = tf.train.Saver(save_relative_paths=True)  # keeps five
+        self.saver = tf.train.Saver(save_relative_paths=True)  # keeps the last five
 
     def restore(self, folder):
         """Restores the newest checkpoint. Returns its training step, or 0 if there is none."""
@@ -263,8 +264,8 @@ def play(gan, flags, images, held_out, steps_done):
             writer.add_summary(gan.session.run(gan.curves, fixed), step)
         if step in PICTURE_STEPS or last:
             write_samples(gan, fixed_z[:64], writer, folder, step)
-        if step % 1000 == 0 or last:  # a killed run repeats at most 1,000 steps
-            writer.flush()  # before the checkpoint
+        if step % 1000 == 0 or last:
+            writer.flush()
             gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
             speed = (step - steps_done) / (time.time() - start)
             losses = f"D_loss {D_loss:.3f}, G_loss {G_loss:.3f}"
