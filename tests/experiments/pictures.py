@@ -39,7 +39,7 @@ def draw_animation(run, real):
         frames.append(frame)
     milliseconds = [1000] * (len(frames) - 1) + [3000]
     options = {"save_all": True, "append_images": frames[1:], "duration": milliseconds, "loop": 0}
-    frames[0].crop([0, 0, *frame.size]).save(FOLDER / "digits.gif", **options)
+    frames[0].save(FOLDER / "digits.gif", **options)
 
 
 def draw_quiz(generated, real):
