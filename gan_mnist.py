@@ -1,7 +1,8 @@
 """The GAN of Goodfellow et al. 2014 (arXiv:1406.2661) on MNIST, as a classic TensorFlow 1 program.
 
-    python gan_mnist.py                             # trains a new run, two minutes on 2 cores
-    python gan_mnist.py --output_dir outputs/NAME   # starts or resumes the run of that name
+    python gan_mnist.py  # trains a new run
+    python gan_mnist.py --output_dir outputs/NAME  # starts or resumes the run NAME
+    python gan_mnist.py --output_dir outputs/NAME --sample 100  # generates digits with it
 
 A generator G turns noise z into images. A discriminator D learns to distinguish them from real
 digits x, and G learns to fool D. D maximizes the value V of equation 1, and G minimizes it (or,
@@ -10,7 +11,7 @@ by default, a variant from section 3):
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
 Not in the paper: these small networks, Adam, more updates of G than of D, the gradient penalty R1,
-and samples that are generated with an average of G's weights.
+and samples generated with an average of G's weights.
 """
 
 import argparse
@@ -29,51 +30,57 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer messages
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer start-up messages
 import tensorflow.compat.v1 as tf
 
-logging.getLogger("tensorboard").setLevel("ERROR")  # no warnings of resumed runs
-tf.logging.set_verbosity(tf.logging.ERROR)  # none of old functions
+logging.getLogger("tensorboard").setLevel("ERROR")  # resumed runs make it warn
+tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings
 tf.disable_v2_behavior()
-tf.enable_resource_variables()  # variables whose reads obey control dependencies
+tf.enable_resource_variables()  # the average of G reads weights after an update
 
 SIDE = 28  # images have SIDE x SIDE pixels
 PIXELS = SIDE * SIDE
 Z_SIZE = 100
 DATA_DIR = "MNIST_data"
+MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
+MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+G_LOSSES = {
+    "non_saturating": np.log(2),
+    "minimax": -np.log(2),
+}  # kinds, with their values at D = 1/2
 PICTURE_STEPS = [digit * 10**k for k in range(2, 7) for digit in (1, 2, 5)]  # 100, 200, 500, ...
 
 
-# ------------------------- flags
+# -------- flags
 def parse_flags(argv=None):
     """Parses the command line, which overrides a run's flags.json, which overrides the defaults."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(formatter_class=formatter, allow_abbrev=False)
-    flag = parser.add_argument
-    new_folder = datetime.now().strftime("outputs/%Y-%m-%d_%H-%M-%S-%f")
-    flag("--input_data_dir", default=DATA_DIR, help="folder of the training images")
-    flag("--output_dir", default=new_folder, help="run directory; an existing run is resumed")
-    flag("--max_steps", type=int, default=18_000, help="training steps")
-    flag("--batch_size", type=int, default=128, help="images in a minibatch")
-    flag("--d_step", type=int, default=1, help="updates of D in a training step")
-    flag("--g_step", type=int, default=3, help="updates of G in a training step")
-    kinds = ["non_saturating", "minimax"]  # also in generator_loss and write_losses
-    flag("--g_loss", default=kinds[0], choices=kinds, help="loss of G")
-    flag("--r1_gamma", type=float, default=0.75, help="weight of the gradient penalty; 0: none")
-    flag("--d_learning_rate", type=float, default=0.0013, help="Adam's learning rate for D")
-    flag("--g_learning_rate", type=float, default=0.007, help="Adam's learning rate for G")
-    flag("--beta1", type=float, default=0.0, help="Adam's decay of the mean gradient")
-    flag("--beta2", type=float, default=0.99, help="Adam's decay of the mean squared gradient")
-    flag("--hidden_units", type=int, default=128, help="hidden units (for 512: G's rate 0.004)")
-    flag("--seed", type=int, default=0, help="random seed")
-    flag("--sample", type=int, default=0, metavar="N", help="only generate N digits")
-    flags = parser.parse_args(argv)  # to find the run
+    new_run = datetime.now().strftime("outputs/%Y-%m-%d_%H-%M-%S-%f")
+    parser.add_argument("--input_data_dir", default=DATA_DIR, help="folder of the images")
+    parser.add_argument("--output_dir", default=new_run, help="run directory; resumes its run")
+    parser.add_argument("--max_steps", type=int, default=18_000, help="training steps")
+    parser.add_argument("--batch_size", type=int, default=128, help="images in a minibatch")
+    parser.add_argument("--d_step", type=int, default=1, help="updates of D in a training step")
+    parser.add_argument("--g_step", type=int, default=3, help="updates of G (6: it may collapse)")
+    parser.add_argument("--g_loss", choices=G_LOSSES, default="non_saturating", help="loss of G")
+    parser.add_argument("--r1_gamma", type=float, default=0.75, help="weight of the penalty R1")
+    parser.add_argument("--d_learning_rate", type=float, default=0.0013, help="Adam's rate for D")
+    parser.add_argument("--g_learning_rate", type=float, default=0.007, help="Adam's rate for G")
+    parser.add_argument("--beta1", type=float, default=0.0, help="Adam's decay of the gradient")
+    parser.add_argument("--beta2", type=float, default=0.99, help="Adam's decay of its squares")
+    parser.add_argument(
+        "--hidden_units", type=int, default=128, help="hidden size (512: G's rate 0.004)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="only generate N digits")
+    flags = parser.parse_args(argv)  # only to find the run
     saved = Path(flags.output_dir, "flags.json")
     if saved.exists():
         parser.set_defaults(**json.loads(saved.read_text()))
         flags = parser.parse_args(argv)
-    if not flags.output_dir or set("[]*?") & set(flags.output_dir):
-        parser.error("--output_dir must not be empty or contain the wildcards [ ] * ?")
+    if set("[]*?") & set(flags.output_dir):  # TensorFlow takes them for patterns
+        parser.error("--output_dir must not contain any of [ ] * ?")
     for name in ("max_steps", "batch_size", "d_step", "g_step", "hidden_units", "seed", "sample"):
         least = 0 if name in ("seed", "sample") else 1
         if getattr(flags, name) < least:
@@ -81,7 +88,7 @@ def parse_flags(argv=None):
     return flags
 
 
-# ---------------------- networks
+# -------- networks
 def dense(inputs, units, scope):
     """A fully connected layer, inputs @ W + b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
@@ -103,7 +110,7 @@ def discriminator(x, hidden_units):
     return dense(hidden, 1, "nn2")
 
 
-# ------------------------ losses
+# -------- losses
 # Logits avoid log(0): log D = log_sigmoid(logit) and log(1 - D) = log_sigmoid(-logit).
 def discriminator_loss(logit_real, logit_fake):
     """D_loss = -V(D, G) = -E_x[log D(x)] - E_z[log(1 - D(G(z)))], equation 1."""
@@ -120,14 +127,14 @@ def generator_loss(logit_fake, kind):
 
 
 def r1_penalty(logit_real, x, gamma):
-    """R1 = gamma / 2 E_x[|grad_x logit|^2] (Mescheder et al. 2018, arXiv:1801.04406, eq. 9)."""
-    (gradient,) = tf.gradients(logit_real, x)  # row i: of logit i, which depends on x[i] only
+    """R1 = gamma / 2 E_x[|grad_x logit|^2] keeps D flat at real x (arXiv:1801.04406, eq. 9)."""
+    (gradient,) = tf.gradients(logit_real, x)  # of their sum; logit i depends on x[i] only
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
-# ------------------------- graph
+# -------- graph
 class GAN:
-    """The graph and its session. Raises ValueError for a variable that neither D nor G trains."""
+    """The graph and its session. Raises ValueError for a variable outside the scopes D and G."""
 
     def __init__(self, flags):
         tf.reset_default_graph()  # of an earlier GAN
@@ -138,7 +145,7 @@ class GAN:
             fake = generator(self.z, flags.hidden_units)
         with tf.variable_scope("D"):
             logit_real = discriminator(self.x, flags.hidden_units)
-        with tf.variable_scope("D", reuse=True):  # the same D: it shares the variables
+        with tf.variable_scope("D", reuse=True):  # the same D, with its variables
             logit_fake = discriminator(fake, flags.hidden_units)
         theta_G = tf.trainable_variables("G/")
         theta_D = tf.trainable_variables("D/")
@@ -152,30 +159,29 @@ class GAN:
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
             self.D_update = D_adam.minimize(self.D_loss + R1, var_list=theta_D)
         with tf.name_scope("G_update"):  # D stays as it is
-            G_updates = tf.Variable(0.0, trainable=False, name="count")
+            n = tf.Variable(0.0, trainable=False, name="count")  # of the updates of G
             G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
-            G_minimize = G_adam.minimize(self.G_loss, var_list=theta_G, global_step=G_updates)
+            G_minimize = G_adam.minimize(self.G_loss, var_list=theta_G, global_step=n)
 
-        # An average of G's weights generates better digits than the last ones. With eta = 2, 70 %
-        # of it is from the last third of G's updates; a larger eta forgets sooner (Shamir and
-        # Zhang 2013, arXiv:1212.1824, section 4).
-        eta = 2
+        # Averaged weights generate better digits than the last ones. With the decay
+        # 1 - (k + 1) / (n + k), update i weighs about i**k: for k = 5, 91 % of the average is from
+        # the last third of the updates (Shamir and Zhang 2013, arXiv:1212.1824, section 4).
         with tf.name_scope("average"), tf.control_dependencies([G_minimize]):  # after the update
-            ema = tf.train.ExponentialMovingAverage(1 - (eta + 1) / (G_updates + eta))
+            ema = tf.train.ExponentialMovingAverage(1 - 6 / (n + 5))
             update_average = ema.apply(theta_G)
         self.G_update = tf.group(G_minimize, update_average)
 
         def averaged(getter, *args, **kwargs):
-            """Is called by get_variable below: returns the variable's average, if it has one."""
+            """Makes get_variable return a variable's average, if it has one."""
             variable = getter(*args, **kwargs)
             average = ema.average(variable)
             return variable if average is None else average
 
-        with tf.variable_scope("G", reuse=True, custom_getter=averaged):
+        with tf.variable_scope("G", reuse=True, custom_getter=averaged):  # the same G, averaged
             self.samples = generator(self.z, flags.hidden_units)
 
         strays = [v.name for v in tf.trainable_variables() if v.name[:2] not in ("G/", "D/")]
-        if strays:  # such as the copy of a tf.Variable, which ignores reuse=True
+        if strays:  # such as a tf.Variable, which reuse=True does not share
             raise ValueError(f"neither D nor G trains {strays}: use get_variable in their scopes")
 
         tf.summary.scalar("losses/D_loss", self.D_loss)
@@ -192,7 +198,7 @@ class GAN:
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
         self.shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
-        self.saver = tf.train.Saver(save_relative_paths=True)  # keeps the last five
+        self.saver = tf.train.Saver(save_relative_paths=True)  # of a run that may be moved
 
     def restore(self, folder):
         """Restores the newest checkpoint. Returns its training step, or 0 if there is none."""
@@ -201,11 +207,11 @@ class GAN:
             return 0
         path = state.model_checkpoint_path
         saved = tf.train.NewCheckpointReader(path).get_variable_to_shape_map()
-        for name in sorted({**saved, **self.shapes}):  # Saver does not compare the shapes
+        for name in sorted({*saved, *self.shapes}):  # Saver would not compare shapes
             if saved.get(name) != self.shapes.get(name):
                 sys.exit(f"{path} belongs to another network: {name} differs. Start a new run.")
         self.saver.restore(self.session, path)
-        self.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
+        self.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # so five are kept
         return int(path.split("-")[-1])
 
     def generate(self, z):
@@ -213,7 +219,7 @@ class GAN:
         return to_pixels(self.session.run(self.samples, {self.z: z}))
 
 
-# ---------------------- training
+# -------- training
 def noise(n, rng):
     """Draws z from the prior, uniform in [-1, 1): float32 [n, 100]."""
     return 2 * rng.random([n, Z_SIZE], dtype=np.float32) - 1
@@ -232,15 +238,15 @@ def to_pixels(x):
     return np.uint8(np.clip(255 * x + 0.5, 0, 255))
 
 
-def play(gan, flags, images, held_out, steps_done):
-    """Algorithm 1 of the paper, from the step after steps_done to flags.max_steps."""
+def train(gan, flags, images, held_out, steps_done):
+    """Runs algorithm 1, with g_step updates of G, from steps_done to flags.max_steps."""
     folder = Path(flags.output_dir)
     first = steps_done + 1 if steps_done else 0
-    writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=f".{first}")
+    writer = tf.summary.FileWriter(str(folder), gan.session.graph)
     # TensorBoard drops what a killed process wrote from this step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
     fixed_z = noise(256, np.random.default_rng(flags.seed))
-    fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}  # for the curves
+    fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}  # for all curves
     if steps_done == 0:
         writer.add_summary(gan.session.run(gan.curves, fixed), 0)
         write_samples(gan, fixed_z[:64], writer, folder, 0)
@@ -268,15 +274,15 @@ def play(gan, flags, images, held_out, steps_done):
             writer.flush()
             gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
             speed = (step - steps_done) / (time.time() - start)
-            losses = f"D_loss {D_loss:.3f}, G_loss {G_loss:.3f}"
-            left = f"{speed:.0f} steps/s, {(flags.max_steps - step) / speed:.0f} s left"
-            print(f"step {step}/{flags.max_steps}: {losses}, {left}", flush=True)
+            left = (flags.max_steps - step) / speed
+            state = f"D_loss {D_loss:.3f}, G_loss {G_loss:.3f}, {speed:.0f} steps/s"
+            print(f"step {step}/{flags.max_steps}: {state}, {left:.0f} s left", flush=True)
 
 
-def train(flags):
+def start_or_resume(flags):
     """Trains the run in flags.output_dir, new or resumed, and draws its curves."""
     images = load_images(Path(flags.input_data_dir))
-    n = len(images) - len(images) // 12  # 5,000 of MNIST are held out
+    n = len(images) - len(images) // 12  # the other 5,000 are held out
     folder = Path(flags.output_dir)
     gan = GAN(flags)
     steps_done = gan.restore(folder)
@@ -288,7 +294,7 @@ def train(flags):
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         (folder / "flags.part").write_text(json.dumps(vars(flags), indent=4))
         (folder / "flags.part").replace(folder / "flags.json")  # in one go
-        play(gan, flags, images[:n], images[n:], steps_done)
+        train(gan, flags, images[:n], images[n:], steps_done)
     first, *others = [Image.open(path) for path in sorted(folder.glob("samples/step_*.png"))]
     first.save(folder / "samples.gif", save_all=True, append_images=others, duration=1000, loop=0)
     write_losses(folder, flags.g_loss)
@@ -296,7 +302,7 @@ def train(flags):
     print(f'Curves: "{sys.executable}" -m tensorboard.main --logdir "{folder.parent}"')
 
 
-# ---------------------- sampling
+# -------- sampling
 def sample(flags):
     """Generates flags.sample digits with the run in flags.output_dir."""
     folder = Path(flags.output_dir)
@@ -309,18 +315,13 @@ def sample(flags):
     print(f"{len(images)} digits: generated.npy and generated.png in {folder}")
 
 
-# ------------------------- files
-MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
-MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-
-
+# -------- files
 def load_images(folder):
-    """Reads images named as MNIST's, in folder or below it: uint8 [n, 784].
+    """Reads a file named like MNIST's, in the folder or below it: uint8 [n, 784].
 
-    Downloads MNIST if the default folder has none. Exits with one line if there is no such file,
-    or if it is damaged.
+    Downloads MNIST if the default folder has none. Exits if there is no such file or it is bad.
     """
-    name = "*train-images?idx3-ubyte"  # with a hyphen or a dot
+    name = "*train-images?idx3-ubyte"  # a prefix as in EMNIST; ? is a hyphen or a dot
     found = [*folder.rglob(name), *folder.rglob(f"{name}.gz")]
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths and folder == Path(DATA_DIR):
@@ -328,23 +329,23 @@ def load_images(folder):
         paths = [Path(tf.keras.utils.get_file("train-images-idx3-ubyte.gz", MNIST_URL, **options))]
     if not paths:
         sys.exit(f"No file train-images-idx3-ubyte, with or without .gz, below {folder}")
-    path = min(paths, key=lambda path: (len(path.parts), path))
+    path = min(paths, key=lambda path: (len(path.parts), path))  # nearest to folder
     content = path.read_bytes()
     try:
-        if content[:2] == b"\x1f\x8b":  # gzip
+        if content[:2] == b"\x1f\x8b":  # gzip's first bytes
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         sys.exit(f"{path} is damaged: {error}")
     count = (len(content) - 16) // PIXELS
-    header = np.array([2051, count, SIDE, SIDE], ">i4").tobytes()  # 2051: bytes in three axes
+    header = np.array([2051, count, SIDE, SIDE], ">i4").tobytes()  # 2051: IDX of uint8, 3 axes
     if count < 12 or content[:16] != header:
-        sys.exit(f"{path} does not hold 12 or more complete IDX images of {SIDE}x{SIDE} pixels")
+        sys.exit(f"{path} is not a complete IDX file of 12 or more images of {SIDE}x{SIDE}")
     print(f"Data: {path}, {count} images")
     return np.frombuffer(content, np.uint8, count * PIXELS, offset=16).reshape(-1, PIXELS)
 
 
 def write_samples(gan, z, writer, folder, step):
-    """Writes G's images of z as a PNG and as an event for TensorBoard."""
+    """Writes the averaged G's images of z as a PNG and as an event for TensorBoard."""
     path = Path(folder, "samples", f"step_{step:07d}.png")
     grid(gan.generate(z), f"step {step}").save(path)
     image = tf.Summary.Image(encoded_image_string=path.read_bytes())
@@ -364,32 +365,31 @@ def grid(images, caption):
 
 def write_losses(folder, g_loss):
     """Draws the curves of the run into losses.png; dashed: their values at D(x) = D(G(z)) = 1/2."""
-    G_half = {"minimax": -np.log(2), "non_saturating": np.log(2)}[g_loss]
-    curves = [("losses/D_loss", "D_loss", 2 * np.log(2)), ("losses/G_loss", "G_loss", G_half)]
-    curves += [("probabilities/D_real", "D(x)", 0.5), ("probabilities/D_fake", "D(G(z))", 0.5)]
-    curves += [("accuracy/D", "accuracy of D", 0.5)]
-    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()
+    panels = [
+        [("losses/D_loss", 2 * np.log(2)), ("losses/G_loss", G_LOSSES[g_loss])],
+        [("probabilities/D_real", 0.5), ("probabilities/D_fake", 0.5)],
+        [("accuracy/D", 0.5)],
+    ]
+    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()  # 0: keeps all points
     figure = Figure([9, 8], layout="constrained")
-    panels = figure.subplots(3, 1, sharex=True)
-    for k, (tag, label, half) in enumerate(curves):
-        axes, color = panels[k // 2], f"C{k % 2}"
-        points = events.Scalars(tag)
-        axes.plot([p.step for p in points], [p.value for p in points], color, label=label)
-        axes.axhline(half, color=color, linestyle="--")
-        text = " guessing" if tag == "accuracy/D" else " D = 1/2"
-        axes.annotate(text, [1, half], xycoords=("axes fraction", "data"), va="center")
-        axes.set_ylabel(tag.split("/")[0])
+    for axes, curves in zip(figure.subplots(3, 1, sharex=True), panels):
+        for tag, half in curves:
+            points = events.Scalars(tag)
+            (line,) = axes.plot([p.step for p in points], [p.value for p in points], label=tag)
+            axes.axhline(half, color=line.get_color(), linestyle="--")
+            text = " guessing" if tag == "accuracy/D" else " D = 1/2"
+            axes.annotate(text, [1, half], xycoords=("axes fraction", "data"), va="center")
         axes.legend(loc="lower right", bbox_to_anchor=[1, 1], ncol=2, frameon=False)
-    panels[1].set_ylim(0, 1)
-    panels[2].set_ylim(0, 1)
-    panels[2].set_xlabel("training step")
+    for axes in figure.axes[1:]:
+        axes.set_ylim(0, 1)
+    figure.axes[-1].set_xlabel("training step")
     figure.savefig(folder / "losses.png")
 
 
 def main():
     """Runs the command line."""
     flags = parse_flags()
-    command = sample if flags.sample else train
+    command = sample if flags.sample else start_or_resume
     try:
         command(flags)
     except KeyboardInterrupt:
