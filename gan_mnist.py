@@ -38,7 +38,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings
 tf.disable_v2_behavior()
 tf.enable_resource_variables()  # the average of G reads weights after an update
 
-SIDE = 28  # images have SIDE x SIDE pixels
+SIDE = 28  # pixels
 PIXELS = SIDE * SIDE
 Z_SIZE = 100
 DATA_DIR = "MNIST_data"
@@ -79,7 +79,7 @@ def parse_flags(argv=None):
     if saved.exists():
         parser.set_defaults(**json.loads(saved.read_text()))
         flags = parser.parse_args(argv)
-    if set("[]*?") & set(flags.output_dir):  # TensorFlow takes them for patterns
+    if set("[]*?") & set(flags.output_dir):  # patterns for TensorFlow
         parser.error("--output_dir must not contain any of [ ] * ?")
     for name in ("max_steps", "batch_size", "d_step", "g_step", "hidden_units", "seed", "sample"):
         least = 0 if name in ("seed", "sample") else 1
@@ -242,8 +242,8 @@ def train(gan, flags, images, held_out, steps_done):
     """Runs algorithm 1, with g_step updates of G, from steps_done to flags.max_steps."""
     folder = Path(flags.output_dir)
     first = steps_done + 1 if steps_done else 0
-    writer = tf.summary.FileWriter(str(folder), gan.session.graph)
-    # TensorBoard drops what a killed process wrote from this step on.
+    # The suffix tells files of one second apart; START hides later points of a killed process.
+    writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=f".{first}")
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
     fixed_z = noise(256, np.random.default_rng(flags.seed))
     fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}  # for all curves
@@ -321,7 +321,7 @@ def load_images(folder):
 
     Downloads MNIST if the default folder has none. Exits if there is no such file or it is bad.
     """
-    name = "*train-images?idx3-ubyte"  # a prefix as in EMNIST; ? is a hyphen or a dot
+    name = "*train-images?idx3-ubyte"  # EMNIST has a prefix; ? is a hyphen or a dot
     found = [*folder.rglob(name), *folder.rglob(f"{name}.gz")]
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths and folder == Path(DATA_DIR):
