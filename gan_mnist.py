@@ -59,7 +59,7 @@ def parse_flags(argv=None):
     new_run = datetime.now().strftime("outputs/%Y-%m-%d_%H-%M-%S-%f")
     parser.add_argument("--input_data_dir", default=DATA_DIR, help="folder of the images")
     parser.add_argument("--output_dir", default=new_run, help="run directory; resumes its run")
-    parser.add_argument("--max_steps", type=int, default=18_000, help="training steps")
+    parser.add_argument("--max_steps", type=int, default=17_000, help="training steps")
     parser.add_argument("--batch_size", type=int, default=128, help="images in a minibatch")
     parser.add_argument("--d_step", type=int, default=1, help="updates of D in a training step")
     parser.add_argument("--g_step", type=int, default=3, help="updates of G (6: it may collapse)")

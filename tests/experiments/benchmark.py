@@ -42,7 +42,7 @@ def whole_script(flags):
 
 
 def feed_dict_loop(flags):
-    """Trains the script's graph as most TensorFlow 1 scripts do: NumPy draws float64 x and z."""
+    """Trains the script's graph as most TensorFlow 1 scripts do: NumPy draws z in float64."""
     import gan_mnist
     from gan_mnist import tf
 

@@ -38,18 +38,19 @@ def measure(folder):
 
 def draw(rows, path):
     """Draws the Frechet distance and the shares of digits that D takes for real."""
-    steps, frechet, _, training, held_out, _ = np.transpose(rows)
+    steps, frechet, _, training, held_out, fake = np.transpose(rows)
     figure = Figure([8.6, 6], dpi=100, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(steps, frechet, "C2o-")
     above.set(ylabel="Frechet distance", ylim=(0, None))
     below.plot(steps, training, "C0o-", label="training digits")
     below.plot(steps, held_out, "C1o-", label="held-out digits")
+    below.plot(steps, fake, "C3o-", label="G(z)")
     below.set(ylabel="share that D takes for real", ylim=(0, 1))
     below.set(xlabel="training step", xscale="log")
     below.set_xticks(steps, [f"{step:,.0f}" for step in steps])
     below.minorticks_off()
-    below.legend(loc="lower right", bbox_to_anchor=[1, 1], ncols=2, frameon=False)
+    below.legend(loc="lower right", bbox_to_anchor=[1, 1], ncols=3, frameon=False)
     figure.savefig(path)
 
 

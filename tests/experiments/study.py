@@ -32,9 +32,9 @@ SETTINGS = {
     "g6-r1_gamma-0": "--r1_gamma 0 --g_step 6",
     "minimax-r1_gamma-0": "--r1_gamma 0 --g_loss minimax",
     "classic-d1-g1": CLASSIC + " --g_step 1",
-    "classic-d1-g2": CLASSIC + " --g_step 2",
+    "slow-G-r1_gamma-0": "--r1_gamma 0 --g_step 1 --g_learning_rate 0.0005",
 }
-COLUMNS = {"balance": "default", "D wins": "classic-d1-g1", "collapse": "g6-r1_gamma-0"}
+COLUMNS = {"balance": "default", "D wins": "slow-G-r1_gamma-0", "collapse": "g6-r1_gamma-0"}
 TAGS = ["losses/D_loss", "losses/G_loss", "probabilities/D_real", "probabilities/D_fake"]
 TAGS += ["accuracy/D"]
 
@@ -75,6 +75,9 @@ def draw_curves(figure, runs, columns):
         losses, probabilities = panels[2 * row : 2 * row + 2, column]
         losses.set(title=title, ylim=(-1.5, 6))  # cuts off the highest peaks
         probabilities.set_ylim(0, 1)
+        if column == 0:
+            losses.set_ylabel("loss")
+            probabilities.set_ylabel("probability")
         G_half = -np.log(2) if run.flags.g_loss == "minimax" else np.log(2)
         for k, half in enumerate([2 * np.log(2), G_half, 0.5, 0.5]):
             axes = [losses, probabilities][k // 2]
@@ -84,7 +87,7 @@ def draw_curves(figure, runs, columns):
                 axes.text(1.02, half, "D = 1/2", transform=axes.get_yaxis_transform(), va="center")
     for axes in panels[-1]:
         axes.set_xlabel("training step")
-    labels = ["D_loss, below D(x)", "G_loss, below D(G(z))"]
+    labels = ["D_loss and D(x)", "G_loss and D(G(z))"]
     figure.legend(panels[0, 0].lines[::2], labels, loc="outside upper center", ncols=2)
     return panels
 
