@@ -4,9 +4,8 @@
     python gan_mnist.py --output_dir outputs/NAME  # starts or resumes the run NAME
     python gan_mnist.py --output_dir outputs/NAME --sample 100  # generates digits with it
 
-A generator G turns noise z into images. A discriminator D learns to distinguish them from real
-digits x, and G learns to fool D. D maximizes the value V of equation 1, and G minimizes it (or,
-by default, a variant from section 3):
+A generator G turns noise z into images, which a discriminator D learns to distinguish from real
+digits x. D maximizes the value V of equation 1; G minimizes it or, by default, a variant of it:
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
@@ -128,7 +127,7 @@ def generator_loss(logit_fake, kind):
 
 def r1_penalty(logit_real, x, gamma):
     """R1 = gamma / 2 E_x[|grad_x logit|^2] keeps D flat at real x (arXiv:1801.04406, eq. 9)."""
-    (gradient,) = tf.gradients(logit_real, x)  # of their sum; logit i depends on x[i] only
+    (gradient,) = tf.gradients(logit_real, x)  # of the sum of logits; logit i depends on x[i] only
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -145,8 +144,10 @@ class GAN:
             fake = generator(self.z, flags.hidden_units)
         with tf.variable_scope("D"):
             logit_real = discriminator(self.x, flags.hidden_units)
+            D_real = tf.reduce_mean(tf.sigmoid(logit_real))
         with tf.variable_scope("D", reuse=True):  # the same D, with its variables
             logit_fake = discriminator(fake, flags.hidden_units)
+            D_fake = tf.reduce_mean(tf.sigmoid(logit_fake))
         theta_G = tf.trainable_variables("G/")
         theta_D = tf.trainable_variables("D/")
 
@@ -155,17 +156,19 @@ class GAN:
             R1 = r1_penalty(logit_real, self.x, flags.r1_gamma) if flags.r1_gamma else 0.0
         with tf.name_scope("G_loss"):
             self.G_loss = generator_loss(logit_fake, flags.g_loss)
+        with tf.name_scope("accuracy"):  # above 0, the logit says real
+            right = tf.concat([logit_real > 0, logit_fake <= 0], axis=0)
+            accuracy = tf.reduce_mean(tf.cast(right, tf.float32))
         with tf.name_scope("D_update"):  # G stays as it is; the curve of D_loss is without R1
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
             self.D_update = D_adam.minimize(self.D_loss + R1, var_list=theta_D)
         with tf.name_scope("G_update"):  # D stays as it is
-            n = tf.Variable(0.0, trainable=False, name="count")  # of the updates of G
+            n = tf.Variable(0.0, trainable=False, name="count")  # of G's updates; float, as decays
             G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
             G_minimize = G_adam.minimize(self.G_loss, var_list=theta_G, global_step=n)
 
-        # Averaged weights generate better digits than the last ones. With the decay
-        # 1 - (k + 1) / (n + k), update i weighs about i**k: for k = 5, 91 % of the average is from
-        # the last third of the updates (Shamir and Zhang 2013, arXiv:1212.1824, section 4).
+        # Averaged weights generate better digits. Update i of n weighs about i**5 in this average;
+        # with 1 - 3 / (n + 2), i**2 (Shamir and Zhang 2013, arXiv:1212.1824, section 4).
         with tf.name_scope("average"), tf.control_dependencies([G_minimize]):  # after the update
             ema = tf.train.ExponentialMovingAverage(1 - 6 / (n + 5))
             update_average = ema.apply(theta_G)
@@ -186,14 +189,12 @@ class GAN:
 
         tf.summary.scalar("losses/D_loss", self.D_loss)
         tf.summary.scalar("losses/G_loss", self.G_loss)
-        tf.summary.scalar("probabilities/D_real", tf.reduce_mean(tf.sigmoid(logit_real)))
-        tf.summary.scalar("probabilities/D_fake", tf.reduce_mean(tf.sigmoid(logit_fake)))
-        right = tf.concat([logit_real > 0, logit_fake <= 0], axis=0)
-        tf.summary.scalar("accuracy/D", tf.reduce_mean(tf.cast(right, tf.float32)))
+        tf.summary.scalar("probabilities/D_real", D_real)
+        tf.summary.scalar("probabilities/D_fake", D_fake)
+        tf.summary.scalar("accuracy/D", accuracy)
         self.curves = tf.summary.merge_all()
 
-        # One thread for an operation is fastest here. Larger networks may want more (0: all).
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # best for small networks; 0: all
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
@@ -238,21 +239,21 @@ def to_pixels(x):
     return np.uint8(np.clip(255 * x + 0.5, 0, 255))
 
 
-def train(gan, flags, images, held_out, steps_done):
-    """Runs algorithm 1, with g_step updates of G, from steps_done to flags.max_steps."""
+def train(gan, flags, images, held_out, done):
+    """Runs algorithm 1, with g_step updates of G, from step done + 1 to flags.max_steps."""
     folder = Path(flags.output_dir)
-    first = steps_done + 1 if steps_done else 0
+    first = done + 1 if done else 0
     # The suffix tells files of one second apart; START hides later points of a killed process.
     writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=f".{first}")
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
     fixed_z = noise(256, np.random.default_rng(flags.seed))
     fixed = {gan.x: to_x(held_out[:256]), gan.z: fixed_z}  # for all curves
-    if steps_done == 0:
+    if done == 0:
         writer.add_summary(gan.session.run(gan.curves, fixed), 0)
         write_samples(gan, fixed_z[:64], writer, folder, 0)
     start = time.time()
 
-    for step in range(steps_done + 1, flags.max_steps + 1):
+    for step in range(done + 1, flags.max_steps + 1):
         rng = np.random.default_rng([flags.seed, step])  # the same draws in a resumed run
         for _ in range(flags.d_step):  # D learns to distinguish x from G(z)
             x = minibatch(images, flags.batch_size, rng)
@@ -273,7 +274,7 @@ def train(gan, flags, images, held_out, steps_done):
         if step % 1000 == 0 or last:
             writer.flush()
             gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
-            speed = (step - steps_done) / (time.time() - start)
+            speed = (step - done) / (time.time() - start)
             left = (flags.max_steps - step) / speed
             state = f"D_loss {D_loss:.3f}, G_loss {G_loss:.3f}, {speed:.0f} steps/s"
             print(f"step {step}/{flags.max_steps}: {state}, {left:.0f} s left", flush=True)
@@ -285,16 +286,15 @@ def start_or_resume(flags):
     n = len(images) - len(images) // 12  # the other 5,000 are held out
     folder = Path(flags.output_dir)
     gan = GAN(flags)
-    steps_done = gan.restore(folder)
-    if steps_done >= flags.max_steps:
-        print(f"Finished run: {folder} is at step {steps_done}; a larger --max_steps extends it")
+    done = gan.restore(folder)
+    if done >= flags.max_steps:
+        print(f"Finished run: {folder} is at step {done}; a larger --max_steps extends it")
     else:
-        state = "Resumed" if steps_done else "New"
-        print(f"{state} run: {folder} at step {steps_done}", flush=True)
+        print(f"{'Resumed' if done else 'New'} run: {folder} at step {done}", flush=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         (folder / "flags.part").write_text(json.dumps(vars(flags), indent=4))
         (folder / "flags.part").replace(folder / "flags.json")  # in one go
-        train(gan, flags, images[:n], images[n:], steps_done)
+        train(gan, flags, images[:n], images[n:], done)
     first, *others = [Image.open(path) for path in sorted(folder.glob("samples/step_*.png"))]
     first.save(folder / "samples.gif", save_all=True, append_images=others, duration=1000, loop=0)
     write_losses(folder, flags.g_loss)
