@@ -78,8 +78,8 @@ def parse_flags(argv=None):
     if saved.exists():
         parser.set_defaults(**json.loads(saved.read_text()))
         flags = parser.parse_args(argv)
-    if set("[]*?") & set(flags.output_dir):  # patterns for TensorFlow
-        parser.error("--output_dir must not contain any of [ ] * ?")
+    if not flags.output_dir or set("[]*?") & set(flags.output_dir):
+        parser.error("--output_dir must not be empty or have a wildcard of TensorFlow's: [ ] * ?")
     for name in ("max_steps", "batch_size", "d_step", "g_step", "hidden_units", "seed", "sample"):
         least = 0 if name in ("seed", "sample") else 1
         if getattr(flags, name) < least:

@@ -6,6 +6,7 @@ import pytest
 import gan_mnist
 
 FLAGS = ["--max_step=5", "--d_step=0", "--seed=-1", "--output_dir=run[1]", "--sample=3"]
+FLAGS += ["--output_dir="]
 
 
 @pytest.mark.parametrize("flag", FLAGS)
