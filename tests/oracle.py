@@ -125,6 +125,6 @@ def train(theta_D, theta_G, steps, flags):
         for z in G_minibatches:
             gradients = G_gradients(theta_D, theta_G, z, flags.g_loss)
             theta_G = G_adam.update(theta_G, gradients)
-            decay = 1 - 6 / (G_adam.t + 5)  # 0 at first; later, the average changes slowly
+            decay = 1 - 4 / (G_adam.t + 3)  # 0 at first; later, the average changes slowly
             average = [decay * mean + (1 - decay) * w for mean, w in zip(average, theta_G)]
     return theta_D, theta_G, average

@@ -199,10 +199,10 @@ def test_an_update_changes_one_network_and_leaves_the_other_exactly_as_it_is():
     assert changed(states[1], states[2]) == G + AVERAGES
 
 
-def test_the_average_follows_Gs_updates_with_a_decay_of_1_minus_6_by_n_plus_5(played):
-    """Then the weights of the first n updates are as 5 choose 5, 6 choose 5, 7 choose 5, ..."""
+def test_the_average_follows_Gs_updates_with_a_decay_of_1_minus_4_by_n_plus_3(played):
+    """Then the weights of the first n updates are as 3 choose 3, 4 choose 3, 5 choose 3, ..."""
     for n in range(1, len(played.history)):
-        shares = [math.comb(i + 4, 5) / math.comb(n + 5, 6) for i in range(1, n + 1)]
+        shares = [math.comb(i + 2, 3) / math.comb(n + 3, 4) for i in range(1, n + 1)]
         for name, average in zip(G, AVERAGES):
             expected = sum(s * past[name] for s, past in zip(shares, played.history[1:]))
             np.testing.assert_allclose(played.history[n][average], expected, atol=1e-6)
