@@ -295,9 +295,9 @@ def start_or_resume(flags):
         (folder / "flags.part").write_text(json.dumps(vars(flags), indent=4))
         (folder / "flags.part").replace(folder / "flags.json")  # in one go
         train(gan, flags, images[:n], images[n:], done)
-    first, *others = [Image.open(path) for path in sorted(folder.glob("samples/step_*.png"))]
-    first.save(folder / "samples.gif", save_all=True, append_images=others, duration=1000, loop=0)
     write_losses(folder, flags.g_loss)
+    first, *others = [Image.open(p).copy() for p in sorted(folder.glob("samples/step_*.png"))]
+    first.save(folder / "samples.gif", save_all=True, append_images=others, duration=1000, loop=0)
     print(f"Pictures: {folder}/samples.gif and {folder}/losses.png")
     print(f'Curves: "{sys.executable}" -m tensorboard.main --logdir "{folder.parent}"')
 
@@ -328,7 +328,7 @@ def load_images(folder):
         options = {"cache_dir": ".", "cache_subdir": DATA_DIR, "file_hash": MNIST_SHA256}
         paths = [Path(tf.keras.utils.get_file("train-images-idx3-ubyte.gz", MNIST_URL, **options))]
     if not paths:
-        sys.exit(f"No file train-images-idx3-ubyte, with or without .gz, below {folder}")
+        sys.exit(f"No file train-images-idx3-ubyte, with or without .gz, below folder {folder}")
     path = min(paths, key=lambda path: (len(path.parts), path))  # nearest to folder
     content = path.read_bytes()
     try:
