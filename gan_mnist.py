@@ -43,10 +43,7 @@ Z_SIZE = 100
 DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-G_LOSSES = {
-    "non_saturating": np.log(2),
-    "minimax": -np.log(2),
-}  # kinds, with their values at D = 1/2
+G_LOSSES = {"non_saturating": np.log(2), "minimax": -np.log(2)}  # kinds: values at D = 1/2
 PICTURE_STEPS = [digit * 10**k for k in range(2, 7) for digit in (1, 2, 5)]  # 100, 200, 500, ...
 
 
@@ -73,7 +70,7 @@ def parse_flags(argv=None):
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="only generate N digits")
-    flags = parser.parse_args(argv)  # only to find the run
+    flags = parser.parse_args(argv)  # tells the run directory
     saved = Path(flags.output_dir, "flags.json")
     if saved.exists():
         parser.set_defaults(**json.loads(saved.read_text()))
@@ -133,7 +130,7 @@ def r1_penalty(logit_real, x, gamma):
 
 # -------- graph
 class GAN:
-    """The graph and its session. Raises ValueError for a variable outside the scopes D and G."""
+    """The graph and its session. Raises ValueError if neither D nor G trains a variable."""
 
     def __init__(self, flags):
         tf.reset_default_graph()  # of an earlier GAN
@@ -243,7 +240,8 @@ def train(gan, flags, images, held_out, done):
     """Runs algorithm 1, with g_step updates of G, from step done + 1 to flags.max_steps."""
     folder = Path(flags.output_dir)
     first = done + 1 if done else 0
-    # The suffix tells files of one second apart; START hides later points of a killed process.
+    # The suffix distinguishes files made in the same second. START hides what a killed process
+    # wrote from the step `first` on.
     writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=f".{first}")
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
     fixed_z = noise(256, np.random.default_rng(flags.seed))

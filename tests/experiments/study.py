@@ -78,7 +78,7 @@ def draw_curves(figure, runs, columns):
         if column == 0:
             losses.set_ylabel("loss")
             probabilities.set_ylabel("probability")
-        G_half = -np.log(2) if run.flags.g_loss == "minimax" else np.log(2)
+        G_half = gan_mnist.G_LOSSES[run.flags.g_loss]
         for k, half in enumerate([2 * np.log(2), G_half, 0.5, 0.5]):
             axes = [losses, probabilities][k // 2]
             axes.plot(*run.curves[k].T, f"C{k % 2}", lw=1)
