@@ -22,9 +22,9 @@ TRAIN = "train-images-idx3-ubyte"
 
 
 def idx(images, magic=2051, side=28):
-    """Returns the content of an IDX file; another magic number or side makes a wrong one."""
+    """Returns an IDX file of images in [0, 1]; another magic number or side makes a wrong one."""
     header = np.array([magic, len(images), side, side], ">i4")
-    return header.tobytes() + np.uint8(images).tobytes()
+    return header.tobytes() + np.uint8(np.rint(255 * images)).tobytes()
 
 
 def start(*argv, **environment):
@@ -60,6 +60,15 @@ def refused(program, *flags):
     result = call(program, *flags)
     assert result.status != 0 and tree(".") == before
     return result.err.splitlines()
+
+
+def curves_png(program, *flags):
+    """Runs the command line. Returns the curves in its curves.png and the heights of dashes."""
+    with mock.patch.object(program.Figure, "savefig", autospec=True) as savefig:
+        assert call(program, *flags).status == 0
+    lines = [line for axes in savefig.call_args.args[0].axes for line in axes.lines]
+    curves = [list(zip(*line.get_data())) for line in lines if line.get_linestyle() == "-"]
+    return curves, [line.get_ydata()[0] for line in lines if line.get_linestyle() == "--"]
 
 
 def wait_until(condition):

@@ -118,13 +118,13 @@ def train(theta_D, theta_G, steps, flags):
     D_adam = Adam(flags.d_learning_rate, flags.beta1, flags.beta2)
     G_adam = Adam(flags.g_learning_rate, flags.beta1, flags.beta2)
     average = theta_G
-    for D_minibatches, G_minibatches in steps:
+    for n, (D_minibatches, G_minibatches) in enumerate(steps, start=1):
         for x, z in D_minibatches:
             gradients = D_gradients(theta_D, theta_G, x, z, flags.r1_gamma)
             theta_D = D_adam.update(theta_D, gradients)
         for z in G_minibatches:
             gradients = G_gradients(theta_D, theta_G, z, flags.g_loss)
             theta_G = G_adam.update(theta_G, gradients)
-            decay = 1 - 4 / (G_adam.t + 3)  # 0 at first; later, the average changes slowly
-            average = [decay * mean + (1 - decay) * w for mean, w in zip(average, theta_G)]
+        share = 4 / (n + 3)  # 1 at first; later, the average changes slowly
+        average = [(1 - share) * mean + share * w for mean, w in zip(average, theta_G)]
     return theta_D, theta_G, average

@@ -1,22 +1,35 @@
-"""The command line: flags that are errors, folders of new runs, a TensorFlow that is broken."""
+"""The command line and its surroundings: flags that are errors, folders of new runs, packages."""
+
+from pathlib import Path
 
 import helpers
 import pytest
 
 import gan_mnist
 
-FLAGS = ["--max_step=5", "--d_step=0", "--seed=-1", "--output_dir=run[1]", "--sample=3"]
-FLAGS += ["--output_dir="]
 
-
-@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--max_step=5",
+        "--d_step=0",
+        "--seed=-1",
+        "--g_loss=wasserstein",
+        "--sample=3",
+        "--output_dir=",
+        "--output_dir=run[1]",
+        "--output_dir=run*",
+        "--output_dir=run?",
+        "--output_dir=run\\1",
+    ],
+)
 def test_an_error_names_the_flag_and_nothing_is_written(flag, folder):
     assert flag.split("=")[0] in helpers.refused(gan_mnist, "--max_steps=1", flag)[-1]
 
 
 def test_every_new_run_has_a_folder_of_its_own():
     names = {gan_mnist.parse_flags([]).output_dir for _ in range(20)}
-    assert len(names) == 20 and min(names).startswith("outputs/")
+    assert len(names) == 20 and min(names).parent == Path("outputs")
 
 
 @pytest.mark.parametrize("kind", [ImportError, TypeError])
@@ -25,3 +38,13 @@ def test_a_broken_tensorflow_shows_its_cause_at_the_end(kind, folder):
     (folder / "tensorflow.py").write_text(f"raise {error!r}")
     result = helpers.finish(helpers.start(helpers.SCRIPT, PYTHONPATH=str(folder)))
     assert result.status != 0 and "lost cause" in result.err.splitlines()[-3]
+
+
+def test_a_notebook_and_a_matplotlibrc_do_not_change_curves_png(copy, whole):
+    Path("matplotlibrc").write_text("text.usetex: True")  # it would need LaTeX
+    notebook = "module://matplotlib_inline.backend_inline"  # a package that is not installed
+    environment = {"MPLBACKEND": notebook, "MATPLOTLIBRC": "matplotlibrc"}
+    (copy / "curves.png").unlink()
+    result = helpers.finish(helpers.start(helpers.SCRIPT, "--output_dir=run", **environment))
+    assert result.status == 0, result.err
+    assert (copy / "curves.png").read_bytes() == (whole.folder / "curves.png").read_bytes()

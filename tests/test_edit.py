@@ -3,16 +3,20 @@
 import traceback
 
 import helpers
+import numpy as np
 import pytest
 
-G_HIDDEN = '    hidden = tf.tanh(dense(z, hidden_units, "nn1"))\n'
-D_HIDDEN = '    hidden = tf.tanh(dense(x, hidden_units, "nn1"))\n'
-LAYER = (G_HIDDEN, G_HIDDEN + '    hidden = tf.tanh(dense(hidden, hidden_units, "nn3"))\n')
-D_LAYER = (D_HIDDEN, D_HIDDEN + '    hidden = tf.tanh(dense(hidden, 9, "extra"))\n')
+G_HIDDEN = '    hidden = tf.tanh(dense(z, hidden_units, "hidden"))\n'
+D_HIDDEN = '    hidden = tf.tanh(dense(x, hidden_units, "hidden"))\n'
+LAYER = '    hidden = tf.tanh(dense(hidden, 20, "extra"))\n'
+SCALE = '    hidden *= tf.get_variable("scale", initializer=1.0, trainable=False)\n'
+G_LAYER = (G_HIDDEN, G_HIDDEN + LAYER + SCALE)
+D_LAYER = (D_HIDDEN, D_HIDDEN + LAYER)
 RELU = (D_HIDDEN, D_HIDDEN.replace("tanh", "nn.leaky_relu"))
-UNITS = ('"--hidden_units", type=int, default=128', '"--hidden_units", type=int, default=512')
+UNITS = ('"--hidden_units", type=int, default=128', '"--hidden_units", type=int, default=64')
 R1 = "    return gamma / 2 *"
 CURVES = "        self.curves = "
+LOSSES = "G_LOSSES = {"
 
 
 def train(folder, *edits):
@@ -25,12 +29,23 @@ def train(folder, *edits):
 def test_what_is_added_is_printed_shown_and_trained(folder, capfd):
     printing = "    with tf.control_dependencies([tf.print('edited', tf.shape(x))]):\n    "
     summary = "        tf.summary.scalar('edited', 2.5)\n"
-    train(folder, (R1, printing + R1), (CURVES, summary + CURVES), LAYER, D_LAYER)
+    train(folder, (R1, printing + R1), (CURVES, summary + CURVES), G_LAYER, D_LAYER)
     assert capfd.readouterr().err.count("edited [16 784]\n") == 2  # updates of D
-    assert helpers.shown("run")["edited"] == [(0, 2.5)]
+    assert helpers.shown("run")["edited"] == [(0, 2.5), (1, 2.5), (2, 2.5)]
     before, after = helpers.variables("run", 1), helpers.variables("run", 2)
-    for name in ("G/nn3/W", "G/nn3/b", "D/extra/W", "D/extra/b"):
+    for name in ("D/extra/W", "D/extra/b", "G/extra/W", "G/extra/b", "G_average/extra/W"):
         assert (before[name] != after[name]).any(), name
+
+
+def test_a_third_loss_of_G_is_one_function_and_one_entry(copy, folder):
+    loss = "def least_squares_loss(logit_fake):\n    return tf.reduce_mean((logit_fake - 1) ** 2)\n"
+    entry = f"{LOSSES}'least_squares': least_squares_loss, "
+    program = helpers.load(helpers.edited(folder, (LOSSES, f"{loss}\n\n{entry}")))
+    flags = ["--output_dir=run", "--g_loss=least_squares", "--max_steps=1451"]
+    _, halves = helpers.curves_png(program, *flags)
+    assert halves == pytest.approx([2 * np.log(2), 1, 0.5, 0.5])
+    before, after = helpers.variables("run", 1450), helpers.variables("run", 1451)
+    assert (before["G/output/W"] != after["G/output/W"]).any()
 
 
 @pytest.mark.parametrize("line", ["x + tf.zeros(7)", "gradient += tf.ones([9, 1])"])
@@ -43,7 +58,7 @@ def test_an_error_keeps_its_traceback_which_names_the_edited_line(line, folder):
 
 
 def test_the_tests_of_any_GAN_pass_after_these_edits(folder):
-    script = helpers.edited(folder, LAYER, RELU, UNITS)
+    script = helpers.edited(folder, G_LAYER, RELU, UNITS)
     command = ["-m", "pytest", "-q", helpers.ROOT / "tests" / "test_run.py"]
     result = helpers.finish(helpers.start(*command, GAN_MNIST_SCRIPT=str(script)))
     assert result.status == 0, result.out

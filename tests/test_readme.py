@@ -1,18 +1,36 @@
-"""README.md: its table of flags, its diffs and its commands are true."""
+"""README.md: what it quotes, links and tells the reader to type is true."""
 
 import re
 import shlex
 
 import helpers
+import pytest
 
 import gan_mnist
 
-README = helpers.ROOT / "README.md"
-ABSENT = {"fashion", "letters"}  # folders of data in the commands that the repository does not have
+README = (helpers.ROOT / "README.md").read_text()
+EXPERIMENTS = "tests/experiments/README.md"
+LONG = {"--max_steps": "20", "--sample": "3"}  # what takes long is shortened
+
+
+def blocks(kind):
+    """Returns the code blocks of a kind, such as python or diff."""
+    found = re.findall(rf"(?ms)^```{kind}\n(.*?)^```", README)
+    assert found
+    return found
+
+
+def shortened(command):
+    """Returns the flags of a command, with few steps and few digits."""
+    flags = shlex.split(command, comments=True)[2:]
+    for name, value in LONG.items():
+        if name in flags:
+            flags[flags.index(name) + 1] = value
+    return flags if {"--max_steps", "--sample"} & set(flags) else [*flags, "--max_steps=20"]
 
 
 def test_the_table_has_every_flag_with_its_default():
-    rows = re.findall(r"(?m)^\| ((?:`--\w+`(?:, )?)+) \| (.*?) \|", README.read_text())
+    rows = re.findall(r"(?m)^\| ((?:`--\w+`(?:, )?)+) \| (.*?) \|", README)
     names = [name for flags, _ in rows for name in re.findall(r"--(\w+)", flags)]
     values = [value for _, values in rows for value in values.replace("`", "").split(", ")]
     table = gan_mnist.parse_flags([f"--{n}={v}" for n, v in zip(names, values, strict=True)])
@@ -22,10 +40,31 @@ def test_the_table_has_every_flag_with_its_default():
     assert table == defaults
 
 
+def test_what_it_quotes_stands_in_the_script():
+    script = helpers.SCRIPT.read_text()
+    quotes = [block for block in blocks("python") if "import gan_mnist" not in block]
+    assert [quote for quote in quotes if quote not in script] == []
+    assert "def generator" in quotes[0] and "gan.session.run(gan.D_update" in quotes[-1]
+
+
+@pytest.mark.parametrize("page", ["README.md", EXPERIMENTS])
+def test_its_links_and_pictures_exist(page):
+    path = helpers.ROOT / page
+    text = path.read_text()
+    targets = re.findall(r'\]\((.*?)\)|src="(.*?)"', text)
+    local = ["".join(pair) for pair in targets if "://" not in "".join(pair)]
+    assert local
+    for target in local:
+        file, _, section = target.partition("#")
+        linked = path.parent / file if file else path
+        assert linked.exists(), target
+        headings = re.findall(r"(?m)^#+ (.*)", linked.read_text()) if section else []
+        slugs = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+        assert not section or section in slugs, target
+
+
 def test_every_diff_applies_and_the_edited_script_trains(folder):
-    diffs = re.findall(r"(?ms)^```diff\n(.*?)^```", README.read_text())
-    assert diffs
-    for number, diff in enumerate(diffs):
+    for number, diff in enumerate(blocks("diff")):
         old = re.sub(r"(?m)^(\+.*\n|.)", "", diff)
         new = re.sub(r"(?m)^(-.*\n|.)", "", diff)
         program = helpers.load(helpers.edited(folder, (old, new)))
@@ -33,12 +72,15 @@ def test_every_diff_applies_and_the_edited_script_trains(folder):
         assert result.status == 0, diff + result.err
 
 
-def test_the_commands_run_in_order(folder):
-    commands = re.findall(r"(?m)^python gan_mnist.py.*", README.read_text())
+def test_its_commands_and_its_program_run_in_order(folder, data):
+    commands = re.findall(r"(?m)^python gan_mnist.py.*", README)
     assert commands
+    for name in re.findall(r"--input_data_dir (\S+)", README):
+        (folder / name).symlink_to(data)
     for command in commands:
-        flags = shlex.split(command, comments=True)[2:]
-        if not ABSENT & set(flags):
-            flags += [] if "--sample" in flags else ["--max_steps=20"]
-            result = helpers.call(gan_mnist, *flags)
-            assert result.status == 0, command + str(result.err)
+        result = helpers.call(gan_mnist, *shortened(command))
+        assert result.status == 0, command + str(result.err)
+    (program,) = [block for block in blocks("python") if "import gan_mnist" in block]
+    result = helpers.finish(helpers.start("-c", program, PYTHONPATH=str(helpers.ROOT)))
+    assert result.status == 0, result.err
+    assert (folder / "outputs/walk.png").exists()

@@ -4,11 +4,13 @@
     python tests/experiments/benchmark.py --r1_gamma 0 --g_step 1   # the game of the paper
 
 Flags of the script are accepted. The contenders are processes that take turns, so that a ratio
-compares measurements under the same conditions. Start-up and compilation are not timed; the
-script's curves, pictures and checkpoints are. PyTorch does not average G's weights.
+compares measurements under the same conditions. Start-up is not timed; the script's curves,
+pictures, checkpoints and average are. The other contenders have none of these. A last table tells
+where the time of the script's step goes.
 """
 
 import argparse
+import functools
 import multiprocessing
 import subprocess
 import sys
@@ -24,7 +26,7 @@ PIXELS, Z_SIZE = 784, 100
 
 def timed(step, flags):
     """Times step, a function that does a training step. Returns milliseconds."""
-    timeit(step, number=500)  # warm-up
+    timeit(step, number=300)  # warm-up
     return timeit(step, number=flags.steps) / flags.steps * 1e3
 
 
@@ -35,7 +37,7 @@ def whole_script(flags):
     with tempfile.TemporaryDirectory() as folder:
         run = [*flags.given, f"--batch_size={flags.batch_size}", f"--output_dir={folder}"]
         command = [sys.executable, gan_mnist.__file__, *run, f"--max_steps={2 * flags.steps}"]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         events = gan_mnist.EventAccumulator(folder, {"scalars": 0}).Reload()
     first, *_, last = (p for p in events.Scalars("losses/D_loss") if p.step >= flags.steps)
     return (last.wall_time - first.wall_time) / (last.step - first.step) * 1e3
@@ -49,18 +51,15 @@ def feed_dict_loop(flags):
     # The first session of a process sets the number of threads for all its sessions.
     tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=flags.threads))
     gan = gan_mnist.GAN(flags)
-    run = gan.session.run
-    without_average = gan.session.graph.get_operation_by_name("G_update/Adam")
-    G_update = without_average if flags.no_average else gan.G_update
 
     def step():
         for _ in range(flags.d_step):
             x = flags.images[np.random.randint(len(flags.images), size=flags.batch_size)]
             z = np.random.uniform(-1, 1, [flags.batch_size, Z_SIZE])
-            run([gan.D_update, gan.D_loss], {gan.x: x, gan.z: z})
+            gan.session.run([gan.D_update, gan.D_loss], {gan.x: x, gan.z: z})
         for _ in range(flags.g_step):
             z = np.random.uniform(-1, 1, [flags.batch_size, Z_SIZE])
-            run([G_update, gan.G_loss], {gan.z: z})
+            gan.session.run([gan.G_update, gan.G_loss], {gan.z: z})
 
     return timed(step, flags)
 
@@ -71,6 +70,7 @@ def pytorch(flags):
     from torch.nn import Linear, Sequential, Sigmoid, Tanh
     from torch.nn.functional import softplus
 
+    torch.set_num_threads(flags.threads or torch.get_num_threads())
     units = flags.hidden_units
     G = Sequential(Linear(Z_SIZE, units), Tanh(), Linear(units, PIXELS), Sigmoid())
     D = Sequential(Linear(PIXELS, units), Tanh(), Linear(units, 1))
@@ -104,31 +104,83 @@ def pytorch(flags):
     return timed(step, flags)
 
 
+def parts_of_a_step(flags):
+    """Returns {part: milliseconds in a training step of the script}.
+
+    The matrix products are a part of the updates, by TensorFlow's own trace.
+    """
+    import gan_mnist
+    from gan_mnist import tf
+
+    gan = gan_mnist.GAN(flags)
+    rng = np.random.default_rng(0)
+    x = gan_mnist.minibatch(flags.images, flags.batch_size, rng)
+    z = gan_mnist.noise(flags.batch_size, rng)
+    draw_x = timed(lambda: gan_mnist.minibatch(flags.images, flags.batch_size, rng), flags)
+    draw_z = timed(lambda: gan_mnist.noise(flags.batch_size, rng), flags)
+    parts = {"draws of x and z": flags.d_step * (draw_x + draw_z) + flags.g_step * draw_z}
+    products = []
+    for name, update, feed, times in (
+        ("updates of D", gan.D_update, {gan.x: x, gan.z: z}, flags.d_step),
+        ("updates of G", gan.G_update, {gan.z: z}, flags.g_step),
+        ("update of the average", gan.average_update, {}, 1),
+    ):
+        run = functools.partial(gan.session.run, update, feed)
+        parts[name] = times * timed(run, flags)
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        for _ in range(100):
+            trace = tf.RunMetadata()
+            run(options=options, run_metadata=trace)
+            for node in trace.step_stats.dev_stats[0].node_stats:
+                if "MatMul" in node.timeline_label.split("=")[-1]:
+                    microseconds = node.op_end_rel_micros - node.op_start_rel_micros
+                    products.append(times * microseconds / 1e3 / 100)
+    parts["of these, matrix products"] = sum(products)
+    return parts
+
+
+CONTENDERS = {
+    "the script": (whole_script, None),
+    "feed_dict loop, TensorFlow's own threads": (feed_dict_loop, 0),
+    "feed_dict loop, one thread": (feed_dict_loop, 1),
+    "PyTorch, its own threads": (pytorch, 0),
+    "PyTorch, one thread": (pytorch, 1),
+}
+
+
+def measure(name, flags):
+    contender, flags.threads = CONTENDERS[name]
+    return contender(flags)
+
+
 if __name__ == "__main__":
     import gan_mnist
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    flag = parser.add_argument
-    flag("--batch", type=int, nargs="+", default=[64, 128, 256], help="batch sizes")
-    flag("--steps", type=int, default=2000, help="training steps that are timed")
-    flag("--rounds", type=int, default=5, help="turns that each contender takes")
-    flag("--threads", type=int, default=0, help="TensorFlow's threads in feed_dict_loop")
-    flag("--no_average", action="store_true", help="feed_dict_loop does not average G's weights")
-    flag("--no_pytorch", action="store_true", help="leaves out PyTorch")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 128, 256], help="batch sizes")
+    parser.add_argument("--steps", type=int, default=2000, help="training steps that are timed")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that each contender takes")
+    parser.add_argument("--only", type=int, default=5, help="the first so many contenders")
     args, given = parser.parse_known_args()
     flags = argparse.Namespace(**vars(gan_mnist.parse_flags(given)), **vars(args), given=given)
-    flags.images = gan_mnist.to_x(gan_mnist.load_images(Path(flags.input_data_dir)))
-    contenders = [whole_script, feed_dict_loop]
-    if not args.no_pytorch:
-        contenders.append(pytorch)
-    for batch_size in args.batch:
-        flags.batch_size = batch_size
+    flags.images = gan_mnist.load_images(flags.input_data_dir)
+    names = list(CONTENDERS)[: args.only]
+    processes = multiprocessing.get_context("spawn")
+    for flags.batch_size in args.batch:
         rounds = []
         for _ in range(args.rounds):
-            with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-                rounds.append([pool.apply(contender, [flags]) for contender in contenders])
-        print(f"\n| batch {batch_size} {' '.join(given)} | relative | ms a step |\n|---|---|---|")
+            with processes.Pool(1, maxtasksperchild=1) as pool:
+                rounds.append([pool.apply(measure, [name, flags]) for name in names])
+        print(f"\n| batch {flags.batch_size} {' '.join(given)} | ms a step | relative | from, to |")
+        print("|---|---|---|---|")
         times = np.transpose(rounds)
-        for contender, row in zip(contenders, times):
-            relative = np.median(row / times[0])
-            print(f"| {contender.__name__} | {relative:.2f} | {np.median(row):.2f} |", flush=True)
+        for name, row in zip(names, times):
+            ratios = row / times[0]
+            figures = [np.median(row), np.median(ratios), ratios.min(), ratios.max()]
+            print("| {} | {:.2f} | {:.2f} | {:.2f}, {:.2f} |".format(name, *figures), flush=True)
+        with processes.Pool(1) as pool:
+            parts = pool.apply(parts_of_a_step, [flags])
+        *first, products = parts.values()
+        print(f"\n| part of a step, batch {flags.batch_size} | ms | share |\n|---|---|---|")
+        for name, time in parts.items():
+            print(f"| {name} | {time:.2f} | {100 * time / sum(first):.0f} % |", flush=True)
