@@ -166,8 +166,8 @@ class GAN:
             D_fake = tf.reduce_mean(tf.sigmoid(logit_fake))
             correct = tf.concat([logit_real > 0, logit_fake <= 0], axis=0)  # logit 0 is D = 1/2
             accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
-            # If D answers 1/2 to everything, all logits are 0, and the losses have these values.
-            self.losses_at_half = [discriminator_loss(0.0, 0.0), G_LOSSES[flags.g_loss](0.0)]
+            zero = tf.zeros([1, 1])  # the logit if D answers 1/2 to everything
+            self.losses_at_half = [discriminator_loss(zero, zero), G_LOSSES[flags.g_loss](zero)]
         # Outside scopes, whose names would prefix these tags. draw_curves reads the tags.
         tf.summary.scalar("losses/D_loss", self.D_loss)  # without R1
         tf.summary.scalar("losses/G_loss", self.G_loss)
@@ -226,7 +226,7 @@ def parse_flags(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="random seed, also of --sample")
     parser.add_argument("--g_loss", choices=G_LOSSES, default="non_saturating", help="loss of G")
     # The defaults below were tuned together. With a g_step of 6, G may collapse: it draws only a
-    # few kinds of digit. With 512 hidden units, a g_learning_rate of 0.004 is better.
+    # few kinds of digit. With 512 hidden units, a g_learning_rate of 0.0035 is better.
     parser.add_argument("--max_steps", type=int, default=18_000, help="training steps")
     parser.add_argument("--batch_size", type=int, default=128, help="images in a minibatch")
     parser.add_argument("--d_step", type=int, default=1, help="updates of D in a training step")
@@ -295,20 +295,20 @@ def train(gan, flags, images, held_out, steps_done):
         train_step(gan, flags, images, rng)
 
         last = step == flags.max_steps
-        if step % 100 == 0 or last:  # also at every checkpoint
+        if step % 100 == 0 or last:
             curves, D_loss, G_loss = gan.session.run([gan.curves, gan.D_loss, gan.G_loss], fixed)
             writer.add_summary(curves, step)
             if not np.isfinite(D_loss + G_loss):  # weights that give this are never saved
-                sys.exit(f"Loss not finite at step {step}: start a run with lower learning rates.")
-        if step in PICTURE_STEPS or last:
-            write_samples(gan, fixed_z[:64], writer, folder, step)
-        if step % 1000 == 0 or step == 100 or last:
-            writer.flush()  # first: a resumed run does not write these events again
-            gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
-            speed = (step - steps_done) / (time.time() - start)
-            left = (flags.max_steps - step) / speed
-            state = f"D_loss {D_loss:.3f}, G_loss {G_loss:.3f}, {speed:.0f} steps/s"
-            print(f"step {step}/{flags.max_steps}: {state}, {left:.0f} s left", flush=True)
+                sys.exit(f"Loss not finite at step {step}: try a new run, e.g. with lower rates.")
+            if step in PICTURE_STEPS or last:
+                write_samples(gan, fixed_z[:64], writer, folder, step)
+            if step % 1000 == 0 or step == 100 or last:
+                writer.flush()  # first: a resumed run does not write these events again
+                gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
+                speed = (step - steps_done) / (time.time() - start)
+                left = (flags.max_steps - step) / speed
+                state = f"D_loss {D_loss:.3f}, G_loss {G_loss:.3f}, {speed:.0f} steps/s"
+                print(f"step {step}/{flags.max_steps}: {state}, {left:.0f} s left", flush=True)
 
 
 def generate(gan, z):
