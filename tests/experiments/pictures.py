@@ -94,7 +94,7 @@ def draw_side_by_side(name, pictures):
 
 def draw_columns(name, runs, loss_limits):
     """Draws {title: run}: the curves of each, and below them digits of its last samples."""
-    figure = Figure([8.6, 8.6], dpi=100, layout="constrained")
+    figure = Figure([8.3, 8.3], dpi=100, layout="constrained")
     grid = figure.subplots(4, len(runs), sharey="row", gridspec_kw={"height_ratios": [3, 3, 2, 6]})
     for column, (title, run) in zip(grid.T, runs.items()):
         column[0].set_title(title)
@@ -133,7 +133,7 @@ def main():
     draw_side_by_side("edits.png", {title: last_samples(run, 6) for title, run in edits.items()})
     calm = {"default flags": "default", "black digits on white": "inverted"}
     draw_columns("balance.png", calm, [0.5, 1.6])
-    breaks = {"--g_step 3 (default)": "balance", "--g_step 6": "collapse", "D wins": "d-wins"}
+    breaks = {"default flags": "balance", "collapse": "collapse", "D wins": "d-wins"}
     draw_columns("breaks.png", breaks, [0, 5])
 
 
