@@ -32,14 +32,6 @@ def test_every_new_run_has_a_folder_of_its_own():
     assert len(names) == 20 and min(names).parent == Path("outputs")
 
 
-@pytest.mark.parametrize("kind", [ImportError, TypeError])
-def test_a_broken_tensorflow_shows_its_cause_at_the_end(kind, folder):
-    error = kind("Traceback:\n  File x\nlost cause\n\nFailed to load.")
-    (folder / "tensorflow.py").write_text(f"raise {error!r}")
-    result = helpers.finish(helpers.start(helpers.SCRIPT, PYTHONPATH=str(folder)))
-    assert result.status != 0 and "lost cause" in result.err.splitlines()[-3]
-
-
 def test_a_notebook_and_a_matplotlibrc_do_not_change_curves_png(copy, whole):
     Path("matplotlibrc").write_text("text.usetex: True")  # it would need LaTeX
     notebook = "module://matplotlib_inline.backend_inline"  # a package that is not installed

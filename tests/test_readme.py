@@ -9,7 +9,6 @@ import pytest
 import gan_mnist
 
 README = (helpers.ROOT / "README.md").read_text()
-EXPERIMENTS = "tests/experiments/README.md"
 LONG = {"--max_steps": "20", "--sample": "3"}  # what takes long is shortened
 
 
@@ -47,7 +46,7 @@ def test_what_it_quotes_stands_in_the_script():
     assert "def generator" in quotes[0] and "gan.session.run(gan.D_update" in quotes[-1]
 
 
-@pytest.mark.parametrize("page", ["README.md", EXPERIMENTS])
+@pytest.mark.parametrize("page", ["README.md", "tests/experiments/README.md"])
 def test_its_links_and_pictures_exist(page):
     path = helpers.ROOT / page
     text = path.read_text()

@@ -180,7 +180,7 @@ if __name__ == "__main__":
             print("| {} | {:.2f} | {:.2f} | {:.2f}, {:.2f} |".format(name, *figures), flush=True)
         with processes.Pool(1) as pool:
             parts = pool.apply(parts_of_a_step, [flags])
-        *first, products = parts.values()
+        *first, _ = parts.values()
         print(f"\n| part of a step, batch {flags.batch_size} | ms | share |\n|---|---|---|")
         for name, time in parts.items():
             print(f"| {name} | {time:.2f} | {100 * time / sum(first):.0f} % |", flush=True)

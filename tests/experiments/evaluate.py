@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 TRAIN_IMAGES = HERE.parents[1] / "MNIST_data" / "train-images-idx3-ubyte.gz"
 MNIST = HERE / "mnist"  # the labels and the test images, which the script does not need
 PIXELS = 28 * 28
-N_TRAIN = 55_000  # the script holds the others out
+N_TRAIN = 55_000  # images that the CNN learns from, and that the real digits are from
 N_SCORED = 10_000  # digits scored per file
 
 

@@ -20,7 +20,6 @@ from pictures import PANELS, draw, write
 
 import gan_mnist
 
-# As github.com/wiseodd/generative-models, GAN/vanilla_gan/gan_tensorflow.py.
 CLASSIC = "--d_learning_rate 0.001 --g_learning_rate 0.001 --beta1 0.9 --beta2 0.999 --r1_gamma 0"
 SETTINGS = {
     "balance": "",
