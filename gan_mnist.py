@@ -4,15 +4,15 @@
     python gan_mnist.py --output_dir outputs/NAME  # starts or resumes the run NAME
     python gan_mnist.py --output_dir outputs/NAME --sample 100  # generates digits with it
 
-A run's folder gets its flags, pictures, curves.png, checkpoints, and events for TensorBoard.
+A run's folder gets its flags, pictures, checkpoints, curves, and events for TensorBoard.
 
 A generator G turns noise z into images G(z). A discriminator D answers D(x), the probability that
 an image x is a real digit. D maximizes the value V, and G minimizes it (equation 1):
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-E_x is the mean over real digits, E_z the mean over noise. Once the fakes are like real digits, no
-answer of D is better than 1/2. By default, G minimizes another loss, -E_z[log D(G(z))]. Like V, it
+E_x and E_z are means over real digits and noise. Once fakes are like real digits, D's best answer
+is 1/2, and D_loss = -V is 1.39. By default, G minimizes another loss, -E_z[log D(G(z))]. It, too,
 asks for a larger D(G(z)), but its gradient is strong even if D recognizes every fake (section 3).
 
 Not in the paper: small tanh networks, Adam, more updates of G than of D, the gradient penalty R1,
@@ -33,10 +33,9 @@ from pathlib import Path
 os.environ["MPLBACKEND"] = "agg"  # files only; a notebook's setting can break the import
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer start-up messages
 
-import matplotlib
+import matplotlib.figure
 import numpy as np
 import tensorflow.compat.v1 as tf
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -44,7 +43,7 @@ matplotlib.rcdefaults()  # curves.png does not depend on a matplotlibrc
 logging.getLogger("tensorboard").setLevel("ERROR")  # it warns about every resumed run
 tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings
 tf.disable_v2_behavior()  # graphs and sessions, as in TensorFlow 1
-tf.enable_resource_variables()  # else R1's gradient may read weights that D_update has changed
+tf.enable_resource_variables()  # else an update may change weights that R1 has yet to read
 
 SIDE = 28  # pixels
 PIXELS = SIDE * SIDE
@@ -53,6 +52,7 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
+# These functions only describe a graph. session.run computes it, and prints a tf.print.
 def dense(inputs, units, scope):
     """A dense layer in a scope of its own, inputs @ W + b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
@@ -87,7 +87,7 @@ def minimax_loss(logit_fake):
 
 
 def non_saturating_loss(logit_fake):
-    """G_loss = -E_z[log D(G(z))], which has a gradient even where D is sure of a fake."""
+    """G_loss = -E_z[log D(G(z))], whose gradient stays strong if D is sure of a fake."""
     return -tf.reduce_mean(tf.log_sigmoid(logit_fake))
 
 
@@ -95,7 +95,7 @@ G_LOSSES = {"non_saturating": non_saturating_loss, "minimax": minimax_loss}  # c
 
 
 def r1_penalty(logit_real, x, gamma):
-    """R1 = gamma / 2 E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9).
+    """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9).
 
     It keeps D flat at real digits. Without it, D and G can circle around their equilibrium.
     """
@@ -105,12 +105,12 @@ def r1_penalty(logit_real, x, gamma):
 
 # -------- graph
 def move_towards(averages, weights):
-    """Returns an update. Its n-th run moves averages 4 / (n + 3) of the way to the weights.
+    """Returns an update that, in step n, moves averages 4 / (n + 3) of the way to the weights.
 
-    The first run copies the weights. Later, recent weights count more than old ones: the last
-    third of the runs for 80 % (Shamir and Zhang 2013, arXiv:1212.1824, section 4).
+    Step 1 copies the weights. Later, the weights of the last third of all steps make up 80 % of
+    the averages (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # counts the runs; saved, too
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # each step adds 1; also saved
     share = 4 / (n + 3)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
@@ -118,8 +118,7 @@ def move_towards(averages, weights):
 class GAN:
     """The graph of the networks, losses and updates, and a session that computes parts of it.
 
-    Building the graph computes nothing. session.run(what, {placeholder: array}) computes what, and
-    returns it (None for an update). Placeholders are inputs. These are needed:
+    session.run(part, {placeholder: array}) computes and returns a part. The placeholders it needs:
 
         D_update, D_loss, curves         x and z
         G_update, G_loss, generated      z
@@ -158,7 +157,7 @@ class GAN:
 
         with tf.variable_scope("G_average"):  # the second G, which no optimizer changes
             self.generated = generator(self.z, flags.hidden_units)
-            averages = tf.trainable_variables("G_average/")  # trainable ones only
+            averages = tf.trainable_variables("G_average/")  # so no batch statistics
             self.average_update = move_towards(averages, theta_G)
 
         with tf.name_scope("curves"):  # of the first G, which plays against D
@@ -176,11 +175,12 @@ class GAN:
         tf.summary.scalar("accuracy/D", accuracy)
         self.curves = tf.summary.merge_all()  # all scalars above, serialized
 
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # for large layers: 0 (all cores)
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # for small layers; 0: all cores
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
         self.saver = tf.train.Saver(save_relative_paths=True)  # so that a run can be moved
+        self.session.graph.finalize()  # operations made in the loop would pile up
 
 
 # -------- training
@@ -190,7 +190,7 @@ def noise(n, rng):
 
 
 def minibatch(images, n, rng):
-    """Draws n of the images, [all, PIXELS], with replacement: x, [n, PIXELS]."""
+    """Draws n of images [all, PIXELS], with replacement: x [n, PIXELS]."""
     return images[rng.integers(len(images), size=n)]
 
 
@@ -210,7 +210,7 @@ def train_step(gan, flags, images, rng):
 DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-HELD_OUT = 256  # images, the last ones, not trained on; the curves use them and 256 fixed z
+HELD_OUT = 256  # last images, not trained on; the curves use them and as many fixed z
 PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # 100, 200, 500, 1000, ...
 
 
@@ -237,7 +237,7 @@ def parse_flags(argv=None):
     parser.add_argument("--beta1", type=float, default=0.0, help="decay of Adam's mean gradient")
     parser.add_argument("--beta2", type=float, default=0.99, help="decay of Adam's mean square")
     parser.add_argument("--hidden_units", type=int, default=128, help="size of the hidden layers")
-    flags = parser.parse_args(argv)  # a first time, to learn the folder of the run
+    flags = parser.parse_args(argv)  # first, to learn the folder of the run
     saved = flags.output_dir / "flags.json"
     if saved.exists():
         print(f"Flags not given are taken from {saved}")
@@ -322,7 +322,7 @@ def sample(flags):
     folder = flags.output_dir
     gan = GAN(flags)
     if restore(gan, folder) == 0:
-        sys.exit(f"No checkpoint in {folder}: --sample needs the folder of a trained run")
+        sys.exit(f"No checkpoint in {folder}: --sample needs a trained run")
     z = noise(flags.sample, np.random.default_rng([flags.seed, 0, 1]))  # not those of training
     images = generate(gan, z)
     np.save(folder / "generated.npy", images.reshape(-1, SIDE, SIDE))
@@ -359,9 +359,9 @@ def load_images(folder):
         options = {"cache_dir": ".", "cache_subdir": DATA_DIR, "file_hash": MNIST_SHA256}
         part = Path(tf.keras.utils.get_file("mnist.part", MNIST_URL, **options))
         paths = [part.with_name("train-images-idx3-ubyte.gz")]
-        part.replace(paths[0])  # get_file has checked its hash
+        part.replace(paths[0])  # TensorFlow 2 has checked its hash
     if not paths:
-        sys.exit(f"No file train-images-idx3-ubyte, with or without .gz, below folder {folder}")
+        sys.exit(f"No file train-images-idx3-ubyte (or .gz) below folder {folder}")
     path = min(paths, key=lambda path: (len(path.parts), path))
     content = path.read_bytes()
     try:
@@ -369,9 +369,9 @@ def load_images(folder):
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         sys.exit(f"{path} is damaged: {error}")
-    count = (len(content) - 16) // PIXELS
+    count, rest = divmod(len(content) - 16, PIXELS)
     header = np.array([2051, count, SIDE, SIDE], ">i4").tobytes()  # 2051: IDX, bytes, 3 axes
-    if count <= HELD_OUT or content[:16] != header:
+    if rest or count <= HELD_OUT or content[:16] != header:
         sys.exit(f"{path} is not a complete IDX file of over {HELD_OUT} images of {SIDE}x{SIDE}")
     print(f"Data: {path}, {count} images")
     return np.frombuffer(content, np.uint8, offset=16).reshape(-1, PIXELS) / np.float32(255)
@@ -404,7 +404,7 @@ def draw_curves(folder, losses_at_half):
         (["accuracy/D"], [0.5]),
     ]
     events = EventAccumulator(str(folder), {"scalars": 0}).Reload()  # 0: keeps all points
-    figure = Figure([9, 8], layout="constrained")
+    figure = matplotlib.figure.Figure([9, 8], layout="constrained")
     figure.suptitle("dashed: if D answers 1/2 to everything")
     for axes, (tags, at_half) in zip(figure.subplots(len(panels), sharex=True), panels):
         for tag in tags:

@@ -64,7 +64,7 @@ def refused(program, *flags):
 
 def curves_png(program, *flags):
     """Runs the command line. Returns the curves in its curves.png and the heights of dashes."""
-    with mock.patch.object(program.Figure, "savefig", autospec=True) as savefig:
+    with mock.patch.object(program.matplotlib.figure.Figure, "savefig", autospec=True) as savefig:
         assert call(program, *flags).status == 0
     lines = [line for axes in savefig.call_args.args[0].axes for line in axes.lines]
     curves = [list(zip(*line.get_data())) for line in lines if line.get_linestyle() == "-"]

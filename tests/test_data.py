@@ -35,6 +35,7 @@ def test_images_are_found_by_name_and_unpacked_by_content(name, content, tmp_pat
     [
         pytest.param(b"", id="empty"),
         pytest.param(GOOD[:-1], id="a byte missing"),
+        pytest.param(GOOD + b"0", id="a byte too many"),
         pytest.param(helpers.idx(IMAGES[:256]), id="no more than are held out"),
         pytest.param(helpers.idx(IMAGES, magic=2049), id="labels"),
         pytest.param(GOOD[:4] + b"\xff" + GOOD[5:], id="negative number"),

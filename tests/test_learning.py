@@ -8,7 +8,6 @@ has few nearest digits, and a blurred or noisy one is far from all of them.
 
 import helpers
 import numpy as np
-import pytest
 
 import gan_mnist
 
@@ -18,22 +17,13 @@ def blocks(images):
     return images.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
 
 
-@pytest.fixture(scope="module")
-def distances(tmp_path_factory):
-    """The distance of each generated digit (row) from each real one (column)."""
-    run = tmp_path_factory.mktemp("learning")
+def test_generated_digits_are_near_real_ones_and_near_many_different_ones(tmp_path):
     mnist = helpers.ROOT / "MNIST_data"
-    flags = [f"--input_data_dir={mnist}", f"--output_dir={run}"]
+    flags = [f"--input_data_dir={mnist}", f"--output_dir={tmp_path}"]
     assert helpers.call(gan_mnist, *flags, "--max_steps=1500").status == 0
     assert helpers.call(gan_mnist, *flags, "--sample=1000").status == 0
-    generated = blocks(np.load(run / "generated.npy") / 255)
+    generated = blocks(np.load(tmp_path / "generated.npy") / 255)
     real = blocks(gan_mnist.load_images(mnist)[55_000:56_000])
-    return np.linalg.norm(generated[:, None] - real, axis=2)
-
-
-def test_generated_digits_are_near_real_ones(distances):
+    distances = np.linalg.norm(generated[:, None] - real, axis=2)  # one row a generated digit
     assert distances.min(axis=1).mean() < 0.65
-
-
-def test_generated_digits_are_near_many_different_real_ones(distances):
     assert len(np.unique(distances.argmin(axis=1))) > 140

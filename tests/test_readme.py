@@ -1,4 +1,4 @@
-"""README.md: what it quotes, links and tells the reader to type is true."""
+"""README.md and its reference: what they quote, link and tell the reader to type is true."""
 
 import re
 import shlex
@@ -9,6 +9,7 @@ import pytest
 import gan_mnist
 
 README = (helpers.ROOT / "README.md").read_text()
+REFERENCE = (helpers.ROOT / "tests/experiments/README.md").read_text()
 LONG = {"--max_steps": "20", "--sample": "3"}  # what takes long is shortened
 
 
@@ -29,7 +30,7 @@ def shortened(command):
 
 
 def test_the_table_has_every_flag_with_its_default():
-    rows = re.findall(r"(?m)^\| ((?:`--\w+`(?:, )?)+) \| (.*?) \|", README)
+    rows = re.findall(r"(?m)^\| ((?:`--\w+`(?:, )?)+) \| (.*?) \|", REFERENCE)
     names = [name for flags, _ in rows for name in re.findall(r"--(\w+)", flags)]
     values = [value for _, values in rows for value in values.replace("`", "").split(", ")]
     table = gan_mnist.parse_flags([f"--{n}={v}" for n, v in zip(names, values, strict=True)])
@@ -49,8 +50,7 @@ def test_what_it_quotes_stands_in_the_script():
 @pytest.mark.parametrize("page", ["README.md", "tests/experiments/README.md"])
 def test_its_links_and_pictures_exist(page):
     path = helpers.ROOT / page
-    text = path.read_text()
-    targets = re.findall(r'\]\((.*?)\)|src="(.*?)"', text)
+    targets = re.findall(r'\]\((.*?)\)|src="(.*?)"', path.read_text())
     local = ["".join(pair) for pair in targets if "://" not in "".join(pair)]
     assert local
     for target in local:
