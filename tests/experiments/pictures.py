@@ -84,9 +84,9 @@ def draw_quiz(run, real):
 def draw_side_by_side(name, pictures):
     """Draws {title: picture}, squares of the same size, beside each other."""
     size = max(picture.width for picture in pictures.values())
-    whole = Image.new("L", [len(pictures) * (size + 8) - 8, size + 24])
+    whole = Image.new("L", [len(pictures) * (size + 24) - 24, size + 24])
     for number, (title, picture) in enumerate(pictures.items()):
-        left = number * (size + 8)
+        left = number * (size + 24)
         write(whole, [left + 4, 2], title)
         whole.paste(picture, [left, 24])
     whole.save(FOLDER / name)
