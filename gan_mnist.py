@@ -12,7 +12,7 @@ an image x is a real digit. D maximizes the value V, and G minimizes it (equatio
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
 E_x and E_z are means over real digits and noise. Once fakes are like real digits, D's best answer
-is 1/2, and D_loss = -V is 1.39. By default, G minimizes another loss, -E_z[log D(G(z))]. It, too,
+is 1/2, and -V is log 4 = 1.39. By default, G minimizes another loss, -E_z[log D(G(z))]. It, too,
 asks for a larger D(G(z)), but its gradient is strong even if D recognizes every fake (section 3).
 
 Not in the paper: small tanh networks, Adam, more updates of G than of D, the gradient penalty R1,
@@ -52,7 +52,7 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
-# These functions only describe a graph. session.run computes it, and prints a tf.print.
+# These functions only describe a graph; session.run computes it. A tf.print must be run, too.
 def dense(inputs, units, scope):
     """A dense layer in a scope of its own, inputs @ W + b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
@@ -99,7 +99,7 @@ def r1_penalty(logit_real, x, gamma):
 
     It keeps D flat at real digits. Without it, D and G can circle around their equilibrium.
     """
-    (gradient,) = tf.gradients(logit_real, x)  # of the logits' sum, but x[i] affects only logit i
+    (gradient,) = tf.gradients(logit_real, x)  # row i is logit i's, as only x[i] affects it
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -107,10 +107,10 @@ def r1_penalty(logit_real, x, gamma):
 def move_towards(averages, weights):
     """Returns an update that, in step n, moves averages 4 / (n + 3) of the way to the weights.
 
-    Step 1 copies the weights. Later, the weights of the last third of all steps make up 80 % of
-    the averages (arXiv:1212.1824, section 4).
+    Step 1 copies the weights. Later, the last third of the steps so far makes up 80 % of the
+    averages (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # each step adds 1; also saved
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # computing it adds 1; saved
     share = 4 / (n + 3)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
@@ -153,11 +153,11 @@ class GAN:
             self.G_update = G_adam.minimize(self.G_loss, var_list=theta_G)
         strays = [v.name for v in tf.trainable_variables() if v not in theta_G + theta_D]
         if strays:  # such as a tf.Variable in D, which the second call does not share
-            raise ValueError(f"{strays} belong to neither G nor D: make them with get_variable")
+            raise ValueError(f"No optimizer trains {strays}: use get_variable, in scope G or D")
 
         with tf.variable_scope("G_average"):  # the second G, which no optimizer changes
             self.generated = generator(self.z, flags.hidden_units)
-            averages = tf.trainable_variables("G_average/")  # so no batch statistics
+            averages = tf.trainable_variables("G_average/")  # other variables are not averaged
             self.average_update = move_towards(averages, theta_G)
 
         with tf.name_scope("curves"):  # of the first G, which plays against D
@@ -167,7 +167,7 @@ class GAN:
             accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
             zero = tf.zeros([1, 1])  # the logit if D answers 1/2 to everything
             self.losses_at_half = [discriminator_loss(zero, zero), G_LOSSES[flags.g_loss](zero)]
-        # Outside scopes, whose names would prefix these tags. draw_curves reads the tags.
+        # Outside scopes, which would prefix the tags. For curves.png, add tags to draw_curves, too.
         tf.summary.scalar("losses/D_loss", self.D_loss)  # without R1
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", D_real)
@@ -175,7 +175,7 @@ class GAN:
         tf.summary.scalar("accuracy/D", accuracy)
         self.curves = tf.summary.merge_all()  # all scalars above, serialized
 
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # for small layers; 0: all cores
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # small layers: 1, large: 0 (all)
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
@@ -195,7 +195,7 @@ def minibatch(images, n, rng):
 
 
 def train_step(gan, flags, images, rng):
-    """Does one step of the paper's algorithm 1, where d_step is called k and g_step is 1."""
+    """Does one step of the paper's algorithm 1, which calls d_step k and has a g_step of 1."""
     for _ in range(flags.d_step):  # D learns to distinguish x from G(z)
         x = minibatch(images, flags.batch_size, rng)
         z = noise(flags.batch_size, rng)
@@ -237,13 +237,13 @@ def parse_flags(argv=None):
     parser.add_argument("--beta1", type=float, default=0.0, help="decay of Adam's mean gradient")
     parser.add_argument("--beta2", type=float, default=0.99, help="decay of Adam's mean square")
     parser.add_argument("--hidden_units", type=int, default=128, help="size of the hidden layers")
-    flags = parser.parse_args(argv)  # first, to learn the folder of the run
+    flags = parser.parse_args(argv)  # first, to learn the run's folder
     saved = flags.output_dir / "flags.json"
     if saved.exists():
         print(f"Flags not given are taken from {saved}")
         parser.set_defaults(**json.loads(saved.read_text()))
         flags = parser.parse_args(argv)
-    if flags.output_dir == Path() or set("[]*?\\") & set(flags.output_dir.as_posix()):  # TF globs
+    if flags.output_dir == Path() or set("[]*?\\") & set(flags.output_dir.as_posix()):
         parser.error("--output_dir must be a folder of its own, without wildcards [ ] * ? \\")
     for name in ("max_steps", "batch_size", "d_step", "g_step", "hidden_units", "seed", "sample"):
         least = 0 if name in ("seed", "sample") else 1
@@ -291,7 +291,7 @@ def train(gan, flags, images, held_out, steps_done):
     start = time.time()
 
     for step in range(steps_done + 1, flags.max_steps + 1):
-        rng = np.random.default_rng([flags.seed, step])  # so a resumed run draws the same numbers
+        rng = np.random.default_rng([flags.seed, step])  # exact when resumed; tf.random is not
         train_step(gan, flags, images, rng)
 
         last = step == flags.max_steps
@@ -322,7 +322,7 @@ def sample(flags):
     folder = flags.output_dir
     gan = GAN(flags)
     if restore(gan, folder) == 0:
-        sys.exit(f"No checkpoint in {folder}: --sample needs a trained run")
+        sys.exit(f"No checkpoint in {folder}: --sample needs the folder of a run")
     z = noise(flags.sample, np.random.default_rng([flags.seed, 0, 1]))  # not those of training
     images = generate(gan, z)
     np.save(folder / "generated.npy", images.reshape(-1, SIDE, SIDE))

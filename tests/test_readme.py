@@ -1,4 +1,4 @@
-"""README.md and its reference: what they quote, link and tell the reader to type is true."""
+"""README.md: its quotes, diffs, commands and program; the links of both pages; the flags' table."""
 
 import re
 import shlex
