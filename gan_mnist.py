@@ -4,7 +4,7 @@
     python gan_mnist.py --output_dir outputs/NAME  # starts or resumes the run NAME
     python gan_mnist.py --output_dir outputs/NAME --sample 100  # generates digits with it
 
-A run's folder gets its flags, pictures, checkpoints, curves, and events for TensorBoard.
+A run's folder gets flags, pictures, curves, events, checkpoints. After an edit, start a new run.
 
 A generator G turns noise z into images G(z). A discriminator D answers D(x), the probability that
 an image x is a real digit. D maximizes the value V, and G minimizes it (equation 1):
@@ -12,7 +12,7 @@ an image x is a real digit. D maximizes the value V, and G minimizes it (equatio
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
 E_x and E_z are means over real digits and noise. Once fakes are like real digits, D's best answer
-is 1/2, and -V is log 4 = 1.39. By default, G minimizes another loss, -E_z[log D(G(z))]. It, too,
+is 1/2, and D's loss -V is log 4 = 1.39. By default, G's loss is -E_z[log D(G(z))] instead. It, too,
 asks for a larger D(G(z)), but its gradient is strong even if D recognizes every fake (section 3).
 
 Not in the paper: small tanh networks, Adam, more updates of G than of D, the gradient penalty R1,
@@ -52,9 +52,9 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
-# These functions only describe a graph; session.run computes it. A tf.print must be run, too.
+# These functions describe a graph; session.run computes it. To print h, h = tf.Print(h, [h]).
 def dense(inputs, units, scope):
-    """A dense layer in a scope of its own, inputs @ W + b: [batch, n] to [batch, units]."""
+    """A dense layer of variables scope/W and scope/b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
         initializer = tf.truncated_normal_initializer(stddev=0.1)
         W = tf.get_variable("W", [inputs.shape[-1], units], initializer=initializer)
@@ -99,7 +99,7 @@ def r1_penalty(logit_real, x, gamma):
 
     It keeps D flat at real digits. Without it, D and G can circle around their equilibrium.
     """
-    (gradient,) = tf.gradients(logit_real, x)  # row i is logit i's, as only x[i] affects it
+    (gradient,) = tf.gradients(logit_real, x)  # of the logits' sum; x[i] affects only logit i
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -110,7 +110,7 @@ def move_towards(averages, weights):
     Step 1 copies the weights. Later, the last third of the steps so far makes up 80 % of the
     averages (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # computing it adds 1; saved
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # each run of the update adds 1
     share = 4 / (n + 3)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
@@ -175,7 +175,7 @@ class GAN:
         tf.summary.scalar("accuracy/D", accuracy)
         self.curves = tf.summary.merge_all()  # all scalars above, serialized
 
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # small layers: 1, large: 0 (all)
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # large layers: 0 (all cores)
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
@@ -195,7 +195,7 @@ def minibatch(images, n, rng):
 
 
 def train_step(gan, flags, images, rng):
-    """Does one step of the paper's algorithm 1, which calls d_step k and has a g_step of 1."""
+    """Does one step, as in the paper's algorithm 1 (where d_step is called k and g_step is 1)."""
     for _ in range(flags.d_step):  # D learns to distinguish x from G(z)
         x = minibatch(images, flags.batch_size, rng)
         z = noise(flags.batch_size, rng)
@@ -281,7 +281,7 @@ def train(gan, flags, images, held_out, steps_done):
     fixed_z = noise(HELD_OUT, np.random.default_rng([flags.seed, 0]))
     fixed = {gan.x: held_out, gan.z: fixed_z}
     first_step = steps_done + 1 if steps_done else 0  # a new run also writes step 0
-    suffix = f".{first_step:07d}"  # else files begun in the same second share a name
+    suffix = f".{first_step:07d}"  # tells apart files begun in the same second
     writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=suffix)
     # START: TensorBoard and draw_curves drop what a killed process wrote from first_step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
@@ -343,7 +343,7 @@ def restore(gan, folder):
         if saved.get(name) != shapes.get(name):
             sys.exit(f"{path} belongs to another network: {name} differs. Start a new run.")
     gan.saver.restore(gan.session, path)
-    gan.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # to delete all but 5
+    gan.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # it keeps the last 5
     return int(path.split("-")[-1])
 
 

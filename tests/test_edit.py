@@ -15,6 +15,7 @@ D_LAYER = (D_HIDDEN, D_HIDDEN + LAYER)
 RELU = (D_HIDDEN, D_HIDDEN.replace("tanh", "nn.leaky_relu"))
 UNITS = ('"--hidden_units", type=int, default=128', '"--hidden_units", type=int, default=64')
 R1 = "    return gamma / 2 *"
+GRADIENT = "    (gradient,) ="
 CURVES = "        self.curves = "
 LOSSES = "G_LOSSES = {"
 AVERAGE = "    gan.session.run(gan.average_update)"
@@ -29,9 +30,9 @@ def train(folder, *edits):
 
 
 def test_what_is_added_is_printed_shown_and_trained(folder, capfd):
-    printing = "    with tf.control_dependencies([tf.print('edited', tf.shape(x))]):\n    "
+    printing = "    logit_real = tf.Print(logit_real, [tf.shape(x)], 'edited ')\n"
     summary = "        tf.summary.scalar('edited', 2.5)\n"
-    train(folder, (R1, printing + R1), (CURVES, summary + CURVES), G_LAYER, D_LAYER)
+    train(folder, (GRADIENT, printing + GRADIENT), (CURVES, summary + CURVES), G_LAYER, D_LAYER)
     assert capfd.readouterr().err.count("edited [16 784]\n") == 2  # updates of D
     assert helpers.shown("run")["edited"] == [(0, 2.5), (1, 2.5), (2, 2.5)]
     before, after = helpers.variables("run", 1), helpers.variables("run", 2)
