@@ -125,6 +125,6 @@ def train(theta_D, theta_G, steps, flags):
         for z in G_minibatches:
             gradients = G_gradients(theta_D, theta_G, z, flags.g_loss)
             theta_G = G_adam.update(theta_G, gradients)
-        share = 4 / (n + 3)  # 1 at first; later, the average changes slowly
+        share = 6 / (n + 5)  # 1 at first; later, the average changes slowly
         average = [(1 - share) * mean + share * w for mean, w in zip(average, theta_G)]
     return theta_D, theta_G, average

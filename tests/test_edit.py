@@ -13,7 +13,7 @@ SCALE = '    hidden *= tf.get_variable("scale", initializer=1.0, trainable=False
 G_LAYER = (G_HIDDEN, G_HIDDEN + LAYER + SCALE)
 D_LAYER = (D_HIDDEN, D_HIDDEN + LAYER)
 RELU = (D_HIDDEN, D_HIDDEN.replace("tanh", "nn.leaky_relu"))
-UNITS = ('"--hidden_units", type=int, default=128', '"--hidden_units", type=int, default=64')
+UNITS = ('"--hidden_units", type=int, default=256', '"--hidden_units", type=int, default=64')
 R1 = "    return gamma / 2 *"
 GRADIENT = "    (gradient,) ="
 CURVES = "        self.curves = "

@@ -1,9 +1,9 @@
 """The default flags learn digits: 1,500 steps on MNIST, which take 15 seconds on two cores.
 
 1,000 generated digits are compared with 1,000 real ones, by the means of blocks of 4x4 pixels. With
-seed 0, their mean distance from the nearest real digit is 0.58, and 267 different real digits are
-nearest to one of them. Between real digits it is 0.63 and about 520. A generator that has collapsed
-has few nearest digits, and a blurred or noisy one is far from all of them.
+seed 0, their mean distance from the nearest real digit is 0.63, and 459 different real digits are
+nearest to one of them. Between real digits it is 0.62, and about 510. A generator that has
+collapsed has few nearest digits, and a blurred or noisy one is far from all of them.
 """
 
 import helpers
@@ -25,5 +25,5 @@ def test_generated_digits_are_near_real_ones_and_near_many_different_ones(tmp_pa
     generated = blocks(np.load(tmp_path / "generated.npy") / 255)
     real = blocks(gan_mnist.load_images(mnist)[55_000:56_000])
     distances = np.linalg.norm(generated[:, None] - real, axis=2)  # one row a generated digit
-    assert distances.min(axis=1).mean() < 0.65
-    assert len(np.unique(distances.argmin(axis=1))) > 140
+    assert distances.min(axis=1).mean() < 0.7
+    assert len(np.unique(distances.argmin(axis=1))) > 250

@@ -126,7 +126,7 @@ def main():
     draw_animation("default", real)
     draw_quiz("default", real)
     wide = {"real": draw(real[:25])}
-    wide["128 hidden units"] = last_samples("default", 5)
+    wide["256 hidden units"] = last_samples("default", 5)
     wide["512 hidden units"] = last_samples("wide", 5)
     draw_side_by_side("wide.png", wide)
     edits = {"another layer in D": "deeper-D", "another layer in G": "deeper-G"}
@@ -134,7 +134,7 @@ def main():
     calm = {"default flags": "default", "black digits on white": "inverted"}
     draw_columns("balance.png", calm, [0.5, 1.6])
     breaks = {"default flags": "balance", "collapse": "collapse", "D wins": "d-wins"}
-    draw_columns("breaks.png", breaks, [0, 5])
+    draw_columns("breaks.png", breaks, [0, 6])
 
 
 if __name__ == "__main__":
