@@ -175,7 +175,7 @@ class GAN:
         tf.summary.scalar("accuracy/D", accuracy)
         self.curves = tf.summary.merge_all()  # all scalars above, serialized
 
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # large layers: 0 (all cores)
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # large batches: 0 (all cores)
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
@@ -225,8 +225,8 @@ def parse_flags(argv=None):
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="generate N digits")
     parser.add_argument("--seed", type=int, default=0, help="random seed, also of --sample")
     parser.add_argument("--g_loss", choices=G_LOSSES, default="non_saturating", help="loss of G")
-    # The defaults below were tuned together. With a g_step of 6, G may collapse: it draws only a
-    # few kinds of digit. With 512 hidden units, a g_learning_rate of 0.0035 is better.
+    # The defaults below were tuned together. With a g_step of 6, G collapses: it draws a few images
+    # over and over. With 512 hidden units, digits are better, but a step is slower.
     parser.add_argument("--max_steps", type=int, default=17_000, help="training steps")
     parser.add_argument("--batch_size", type=int, default=64, help="images in a minibatch")
     parser.add_argument("--d_step", type=int, default=1, help="updates of D in a training step")
@@ -323,7 +323,7 @@ def sample(flags):
     gan = GAN(flags)
     if restore(gan, folder) == 0:
         sys.exit(f"No checkpoint in {folder}: --sample needs the folder of a run")
-    z = noise(flags.sample, np.random.default_rng([flags.seed, 0, 1]))  # not those of training
+    z = noise(flags.sample, np.random.default_rng([flags.seed, 0, 1]))  # other z than training
     images = generate(gan, z)
     np.save(folder / "generated.npy", images.reshape(-1, SIDE, SIDE))
     grid(images, f"seed {flags.seed}").save(folder / "generated.png")

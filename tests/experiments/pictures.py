@@ -113,7 +113,7 @@ def draw_columns(name, runs, loss_limits):
         axes.set_ylabel(label)
     grid[0, 0].set_ylim(*loss_limits)
     for axes in grid[1:3, 0]:
-        axes.set_ylim(0, 1)
+        axes.set_ylim(-0.05, 1.05)
     for axes, place in zip(grid[:2, 0], ["center right", "upper right"]):
         axes.legend(loc=place)
     figure.savefig(FOLDER / name)
