@@ -16,7 +16,7 @@ is 1/2, and D's loss -V is log 4 = 1.39. By default, G's loss is -E_z[log D(G(z)
 asks for a larger D(G(z)), but its gradient is strong even if D recognizes every fake (section 3).
 
 Not in the paper: small tanh networks, Adam, more updates of G than of D, the gradient penalty R1,
-and a second G, a running average of the first. The pictures show its digits, which are better.
+and a second G, whose weights average those of the first. The pictures show its better digits.
 """
 
 import argparse
@@ -148,7 +148,7 @@ class GAN:
         with tf.name_scope("D_update"):  # D minimizes D_loss + R1; G stays as it is
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
             self.D_update = D_adam.minimize(self.D_loss + R1, var_list=theta_D)
-        with tf.name_scope("G_update"):  # G minimizes G_loss; D stays as it is
+        with tf.name_scope("G_update"):  # G minimizes G_loss, through a fixed D
             G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
             self.G_update = G_adam.minimize(self.G_loss, var_list=theta_G)
         strays = [v.name for v in tf.trainable_variables() if v not in theta_G + theta_D]
