@@ -1,4 +1,4 @@
-"""The default flags learn digits: 1,500 steps on MNIST, which take 15 seconds on two cores.
+"""The default flags learn digits: 1,500 steps on MNIST, which take 20 seconds on two cores.
 
 1,000 generated digits are compared with 1,000 real ones, by the means of blocks of 4x4 pixels. With
 seed 0, their mean distance from the nearest real digit is 0.63, and 459 different real digits are
