@@ -11,12 +11,14 @@ an image x is a real digit. D maximizes the value V, and G minimizes it (equatio
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-E_x and E_z are means over real digits and noise. Once fakes are like real digits, D's best answer
-is 1/2, and D's loss -V is log 4 = 1.39. By default, G's loss is -E_z[log D(G(z))] instead. It, too,
+E_x and E_z are means over real digits and noise. D's loss -V is a classifier's cross-entropy. It
+is log 4 = 1.39 if D answers 1/2 to everything. This is best if fakes are perfect, but a weak D does
+it, too: judge a run by its pictures. By default, G's loss is -E_z[log D(G(z))] instead. It, too,
 asks for a larger D(G(z)), but its gradient is strong even if D recognizes every fake (section 3).
 
-Not in the paper: small tanh networks, Adam, more updates of G than of D, the gradient penalty R1,
-and a second G, whose weights average those of the first. The pictures show its better digits.
+Not in the paper: small tanh networks, Adam, the gradient penalty R1, a second G, whose weights
+average those of the first (the pictures show its digits), and more updates of G than of D. With 6
+in a row, G collapses: it draws a few images over and over.
 """
 
 import argparse
@@ -39,11 +41,11 @@ import tensorflow.compat.v1 as tf
 from PIL import Image, ImageDraw
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-matplotlib.rcdefaults()  # curves.png does not depend on a matplotlibrc
-logging.getLogger("tensorboard").setLevel("ERROR")  # it warns about every resumed run
+matplotlib.rcdefaults()  # ignores a user's matplotlibrc
+logging.getLogger("tensorboard").setLevel("ERROR")  # it warns about resumed runs
 tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings
-tf.disable_v2_behavior()  # graphs and sessions, as in TensorFlow 1
-tf.enable_resource_variables()  # else an update may change weights that R1 has yet to read
+tf.disable_v2_behavior()  # graphs and sessions
+tf.enable_resource_variables()  # updates do not change values read before
 
 SIDE = 28  # pixels
 PIXELS = SIDE * SIDE
@@ -52,7 +54,8 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
-# These functions describe a graph; session.run computes it. To print h, h = tf.Print(h, [h]).
+# These functions run once and compute no numbers: they describe a graph, and session.run computes
+# parts of it. To see h then, write h = tf.Print(h, [h]); a bare tf.print(h) does nothing.
 def dense(inputs, units, scope):
     """A dense layer of variables scope/W and scope/b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
@@ -82,7 +85,7 @@ def discriminator_loss(logit_real, logit_fake):
 
 
 def minimax_loss(logit_fake):
-    """G_loss = E_z[log(1 - D(G(z)))], the part of V that depends on G."""
+    """G_loss = E_z[log(1 - D(G(z)))], as in V, whose gradient is weak if D is sure of a fake."""
     return tf.reduce_mean(tf.log_sigmoid(-logit_fake))
 
 
@@ -95,11 +98,9 @@ G_LOSSES = {"non_saturating": non_saturating_loss, "minimax": minimax_loss}  # c
 
 
 def r1_penalty(logit_real, x, gamma):
-    """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9).
-
-    It keeps D flat at real digits. Without it, D and G can circle around their equilibrium.
-    """
-    (gradient,) = tf.gradients(logit_real, x)  # of the logits' sum; x[i] affects only logit i
+    """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9)."""
+    # Without R1, D can stay steep at real digits and push even a perfect G away from them again.
+    (gradient,) = tf.gradients(logit_real, x)  # row i is that of logit i, unless D mixes images
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -107,18 +108,17 @@ def r1_penalty(logit_real, x, gamma):
 def move_towards(averages, weights):
     """Returns an update that, in step n, moves averages 6 / (n + 5) of the way to the weights.
 
-    Step 1 copies the weights. Later, the last third of the steps so far makes up 91 % of the
-    averages (arXiv:1212.1824, section 4).
+    Step 1 copies them. Later, the last third of steps weighs 91 % (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # each run of the update adds 1
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # grows by 1 in each run
     share = 6 / (n + 5)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
 
 class GAN:
-    """The graph of the networks, losses and updates, and a session that computes parts of it.
+    """The graph of the networks, losses and updates, and a session, which holds the variables.
 
-    session.run(part, {placeholder: array}) computes and returns a part. The placeholders it needs:
+    session.run(part, {placeholder: array}) computes a part. It needs these placeholders:
 
         D_update, D_loss, curves         x and z
         G_update, G_loss, generated      z
@@ -128,7 +128,7 @@ class GAN:
     def __init__(self, flags):
         tf.reset_default_graph()
         tf.set_random_seed(flags.seed)
-        self.x = tf.placeholder(tf.float32, [None, PIXELS], name="x")
+        self.x = tf.placeholder(tf.float32, [None, PIXELS], name="x")  # an input; None: any size
         self.z = tf.placeholder(tf.float32, [None, Z_SIZE], name="z")
         with tf.variable_scope("G"):
             fake = generator(self.z, flags.hidden_units)
@@ -136,7 +136,8 @@ class GAN:
             logit_real = discriminator(self.x, flags.hidden_units)
         with tf.variable_scope("D", reuse=True):  # the same D: get_variable returns its variables
             logit_fake = discriminator(fake, flags.hidden_units)
-        theta_G = tf.trainable_variables("G/")  # all whose names start with G/
+        logit_real.shape.assert_is_compatible_with([None, 1])  # a logit for each image
+        theta_G = tf.trainable_variables("G/")  # G's weights, named G/...
         theta_D = tf.trainable_variables("D/")
 
         with tf.name_scope("D_loss"):  # a name_scope is a box in TensorBoard's graph
@@ -145,19 +146,19 @@ class GAN:
             self.G_loss = G_LOSSES[flags.g_loss](logit_fake)
         with tf.name_scope("R1"):
             R1 = r1_penalty(logit_real, self.x, flags.r1_gamma) if flags.r1_gamma else 0.0
-        with tf.name_scope("D_update"):  # D minimizes D_loss + R1; G stays as it is
+        with tf.name_scope("D_update"):  # D minimizes D_loss + R1; only theta_D changes
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
             self.D_update = D_adam.minimize(self.D_loss + R1, var_list=theta_D)
-        with tf.name_scope("G_update"):  # G minimizes G_loss, through a fixed D
+        with tf.name_scope("G_update"):  # G minimizes G_loss through D; only theta_G changes
             G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
             self.G_update = G_adam.minimize(self.G_loss, var_list=theta_G)
         strays = [v.name for v in tf.trainable_variables() if v not in theta_G + theta_D]
         if strays:  # such as a tf.Variable in D, which the second call does not share
-            raise ValueError(f"No optimizer trains {strays}: use get_variable, in scope G or D")
+            raise ValueError(f"No optimizer trains {strays}: use get_variable, inside a network")
 
         with tf.variable_scope("G_average"):  # the second G, which no optimizer changes
             self.generated = generator(self.z, flags.hidden_units)
-            averages = tf.trainable_variables("G_average/")  # other variables are not averaged
+            averages = tf.trainable_variables("G_average/")  # trainable ones only
             self.average_update = move_towards(averages, theta_G)
 
         with tf.name_scope("curves"):  # of the first G, which plays against D
@@ -165,21 +166,21 @@ class GAN:
             D_fake = tf.reduce_mean(tf.sigmoid(logit_fake))
             correct = tf.concat([logit_real > 0, logit_fake <= 0], axis=0)  # logit 0 is D = 1/2
             accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
-            zero = tf.zeros([1, 1])  # the logit if D answers 1/2 to everything
+            zero = tf.zeros([1, 1])  # the logit if D answers 1/2
             self.losses_at_half = [discriminator_loss(zero, zero), G_LOSSES[flags.g_loss](zero)]
-        # Outside scopes, which would prefix the tags. For curves.png, add tags to draw_curves, too.
+        # Outside scopes, which prefix tags. For curves.png, add tags to draw_curves, too.
         tf.summary.scalar("losses/D_loss", self.D_loss)  # without R1
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", D_real)
         tf.summary.scalar("probabilities/D_fake", D_fake)
         tf.summary.scalar("accuracy/D", accuracy)
-        self.curves = tf.summary.merge_all()  # all scalars above, serialized
+        self.curves = tf.summary.merge_all()  # all summaries so far, serialized
 
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # large batches: 0 (all cores)
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # large layers: 0 (all cores)
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
-        self.saver = tf.train.Saver(save_relative_paths=True)  # so that a run can be moved
+        self.saver = tf.train.Saver(save_relative_paths=True)  # a run can be moved
         self.session.graph.finalize()  # operations made in the loop would pile up
 
 
@@ -195,7 +196,7 @@ def minibatch(images, n, rng):
 
 
 def train_step(gan, flags, images, rng):
-    """Does one step, as in the paper's algorithm 1 (where d_step is called k and g_step is 1)."""
+    """Does a step of the paper's algorithm 1, where d_step is called k and g_step is 1."""
     for _ in range(flags.d_step):  # D learns to distinguish x from G(z)
         x = minibatch(images, flags.batch_size, rng)
         z = noise(flags.batch_size, rng)
@@ -210,8 +211,8 @@ def train_step(gan, flags, images, rng):
 DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-HELD_OUT = 256  # last images, not trained on; the curves use them and as many fixed z
-PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # 100, 200, 500, 1000, ...
+HELD_OUT = 256  # last images, not trained on; for the curves, with as many fixed z
+PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # multiples of 100, from 100
 
 
 # -------- flags
@@ -225,8 +226,7 @@ def parse_flags(argv=None):
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="generate N digits")
     parser.add_argument("--seed", type=int, default=0, help="random seed, also of --sample")
     parser.add_argument("--g_loss", choices=G_LOSSES, default="non_saturating", help="loss of G")
-    # The defaults below were tuned together. With a g_step of 6, G collapses: it draws a few images
-    # over and over. With 512 hidden units, digits are better, but a step is slower.
+    # These were tuned together. With 512 hidden units, digits are better, but slower.
     parser.add_argument("--max_steps", type=int, default=17_000, help="training steps")
     parser.add_argument("--batch_size", type=int, default=64, help="images in a minibatch")
     parser.add_argument("--d_step", type=int, default=1, help="updates of D in a training step")
@@ -265,8 +265,7 @@ def start_or_resume(flags):
         kind = "Resumed" if steps_done else "New"
         print(f"{kind} run: {folder} at step {steps_done}", flush=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
-        (folder / "flags.part").write_text(json.dumps(vars(flags), default=str, indent=4))
-        (folder / "flags.part").replace(folder / "flags.json")  # so never half a file
+        (folder / "flags.json").write_text(json.dumps(vars(flags), default=str, indent=4))
         train(gan, flags, images[:-HELD_OUT], images[-HELD_OUT:], steps_done)
     draw_curves(folder, gan.session.run(gan.losses_at_half))
     first, *others = [Image.open(p).copy() for p in sorted(folder.glob("samples/step_*.png"))]
@@ -283,7 +282,7 @@ def train(gan, flags, images, held_out, steps_done):
     first_step = steps_done + 1 if steps_done else 0  # a new run also writes step 0
     suffix = f".{first_step:07d}"  # tells apart files begun in the same second
     writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=suffix)
-    # START: TensorBoard and draw_curves drop what a killed process wrote from first_step on.
+    # START: readers drop points of a killed process from first_step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
     if steps_done == 0:
         writer.add_summary(gan.session.run(gan.curves, fixed), 0)
@@ -291,19 +290,19 @@ def train(gan, flags, images, held_out, steps_done):
     start = time.time()
 
     for step in range(steps_done + 1, flags.max_steps + 1):
-        rng = np.random.default_rng([flags.seed, step])  # exact when resumed; tf.random is not
+        rng = np.random.default_rng([flags.seed, step])  # exact when resumed; dropout is not
         train_step(gan, flags, images, rng)
 
         last = step == flags.max_steps
         if step % 100 == 0 or last:
             curves, D_loss, G_loss = gan.session.run([gan.curves, gan.D_loss, gan.G_loss], fixed)
             writer.add_summary(curves, step)
-            if not np.isfinite(D_loss + G_loss):  # weights that give this are never saved
+            if not np.isfinite(D_loss + G_loss):  # such weights are never saved
                 sys.exit(f"Loss not finite at step {step}: try a new run, e.g. with lower rates.")
             if step in PICTURE_STEPS or last:
                 write_samples(gan, fixed_z[:64], writer, folder, step)
             if step % 1000 == 0 or step == 100 or last:
-                writer.flush()  # first: a resumed run does not write these events again
+                writer.flush()  # before save: a run resumed from it does not write these again
                 gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
                 speed = (step - steps_done) / (time.time() - start)
                 left = (flags.max_steps - step) / speed
@@ -338,19 +337,19 @@ def restore(gan, folder):
         return 0
     path = state.model_checkpoint_path
     saved = tf.train.NewCheckpointReader(path).get_variable_to_shape_map()
-    shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
-    for name in sorted({*saved, *shapes}):  # Saver does not compare shapes of resource variables
+    shapes = {v.op.name: v.shape.as_list() for v in gan.session.graph.get_collection("variables")}
+    for name in sorted({*saved, *shapes}):  # Saver does not compare shapes
         if saved.get(name) != shapes.get(name):
             sys.exit(f"{path} belongs to another network: {name} differs. Start a new run.")
     gan.saver.restore(gan.session, path)
-    gan.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # it keeps the last 5
+    gan.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # to keep only 5
     return int(path.split("-")[-1])
 
 
 def load_images(folder):
     """Reads the topmost file *train-images?idx3-ubyte* in the folder: [n, PIXELS] in [0, 1].
 
-    Downloads MNIST if the default folder has none. Exits if there is no such file, or a bad one.
+    Downloads MNIST if the default folder has none. Exits if there is none or a bad one.
     """
     found = folder.rglob("*train-images?idx3-ubyte*")  # ? is a hyphen or a dot
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
@@ -359,13 +358,13 @@ def load_images(folder):
         options = {"cache_dir": ".", "cache_subdir": DATA_DIR, "file_hash": MNIST_SHA256}
         part = Path(tf.keras.utils.get_file("mnist.part", MNIST_URL, **options))
         paths = [part.with_name("train-images-idx3-ubyte.gz")]
-        part.replace(paths[0])  # TensorFlow 2 has checked its hash
+        part.replace(paths[0])  # get_file has checked its hash
     if not paths:
         sys.exit(f"No file train-images-idx3-ubyte (or .gz) below folder {folder}")
     path = min(paths, key=lambda path: (len(path.parts), path))
     content = path.read_bytes()
     try:
-        if content[:2] == b"\x1f\x8b":  # gzip's first bytes
+        if content[:2] == b"\x1f\x8b":  # gzip
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         sys.exit(f"{path} is damaged: {error}")

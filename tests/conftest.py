@@ -36,7 +36,8 @@ def whole(data, tmp_path_factory):
     assert whole.status == 0, whole.err
     whole.folder = folder
     whole.gan = gan_mnist.GAN(gan_mnist.parse_flags([f"--output_dir={folder}"]))
-    gan_mnist.restore(whole.gan, folder)
+    gan_mnist.GAN(gan_mnist.parse_flags(["--hidden_units=8"]))  # whole.gan keeps its own graph
+    assert gan_mnist.restore(whole.gan, folder) == 1450
     return whole
 
 

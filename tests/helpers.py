@@ -71,10 +71,10 @@ def curves_png(program, *flags):
     return curves, [line.get_ydata()[0] for line in lines if line.get_linestyle() == "--"]
 
 
-def wait_until(condition):
-    """Waits until the condition, a function, returns something true."""
+def wait_until(condition, process=None):
+    """Waits until the condition, a function, returns something true, or the process has ended."""
     deadline = time.monotonic() + LIMIT
-    while not condition():
+    while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
 

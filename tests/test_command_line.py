@@ -12,15 +12,12 @@ import gan_mnist
     "flag",
     [
         "--max_step=5",
-        "--d_step=0",
-        "--seed=-1",
         "--g_loss=wasserstein",
+        *(f"--{n}=0" for n in ("max_steps", "batch_size", "d_step", "g_step", "hidden_units")),
+        *(f"--{n}=-1" for n in ("seed", "sample")),
         "--sample=3",
         "--output_dir=",
-        "--output_dir=run[1]",
-        "--output_dir=run*",
-        "--output_dir=run?",
-        "--output_dir=run\\1",
+        *(f"--output_dir=run{character}" for character in "[]*?\\"),
     ],
 )
 def test_an_error_names_the_flag_and_nothing_is_written(flag, folder):

@@ -23,6 +23,8 @@ NAMES += [f"raw/{TRAIN}.gz", f"{TRAIN}/{TRAIN}"]  # folders below, even of the s
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_found_by_name_and_unpacked_by_content(name, content, tmp_path, capsys):
     (tmp_path / f".{TRAIN}").write_bytes(b"hidden")
+    (tmp_path / "further" / "down").mkdir(parents=True)
+    (tmp_path / "further" / "down" / TRAIN).write_bytes(b"not the topmost")
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(content)
     images = gan_mnist.load_images(tmp_path)
@@ -42,7 +44,7 @@ def test_images_are_found_by_name_and_unpacked_by_content(name, content, tmp_pat
         pytest.param(helpers.idx(np.zeros([257, 32 * 32]), side=32), id="32x32"),
         pytest.param(b"<html>Not found</html>", id="text"),
         pytest.param(PACKED[:-9], id="gzip without its end"),
-        pytest.param(PACKED[:200] + PACKED[:200], id="other bytes in the gzip"),
+        pytest.param(PACKED[:10] + b"\xff" * 99, id="other bytes in the gzip"),
     ],
 )
 def test_a_bad_file_is_an_error_in_one_line_that_names_it(content, folder):

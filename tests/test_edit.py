@@ -52,6 +52,14 @@ def test_a_third_loss_of_G_is_one_function_and_one_entry(copy, folder):
     assert (before["G/output/W"] != after["G/output/W"]).any()
 
 
+def test_images_of_a_G_without_sigmoid_are_cut_to_black_and_white(folder):
+    program = helpers.load(helpers.edited(folder, ("tf.sigmoid(dense(", "9 * (dense(")))
+    gan = program.GAN(program.parse_flags([]))
+    z = program.noise(9, np.random.default_rng(0))
+    pixels = 255 * gan.session.run(gan.generated, {gan.z: z})
+    assert (program.generate(gan, z) == pixels.round().clip(0, 255)).all()
+
+
 @pytest.mark.parametrize("line, place, function", ERRORS)
 def test_an_error_keeps_its_traceback_which_names_the_edited_line(line, place, function, folder):
     with pytest.raises(Exception) as caught:

@@ -82,6 +82,13 @@ def test_a_variable_that_neither_D_nor_G_trains_is_an_error_that_names_it(tmp_pa
         edited.GAN(edited.parse_flags([]))
 
 
+def test_two_logits_for_an_image_are_an_error(tmp_path):
+    edit = ('dense(hidden, 1, "output")', 'dense(hidden, 2, "output")')
+    edited = helpers.load(helpers.edited(tmp_path, edit))
+    with pytest.raises(ValueError, match="2.*incompatible"):
+        edited.GAN(edited.parse_flags([]))
+
+
 @pytest.mark.parametrize("scale", [1, 20, 1e30])  # of 1e30, exp and the square overflow
 def test_losses_and_their_derivatives_are_right_however_sure_D_is(scale):
     real, fake = np.float32(scale) * draw([2, 16, 1], seed=0)

@@ -25,9 +25,6 @@ def outcome(folder):
 
 def test_a_run_stopped_killed_and_extended_ends_like_one_never_interrupted(whole, folder):
     flags = ["--batch_size=16", "--max_steps=1450"]
-    seed = random.randrange(10**6)
-    print(f"The moments of Ctrl-C and kill -9 are drawn with seed {seed}")
-    random.seed(seed)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     beside = helpers.start(helpers.SCRIPT, *flags, "--output_dir=beside")
     ends = []
@@ -36,7 +33,7 @@ def test_a_run_stopped_killed_and_extended_ends_like_one_never_interrupted(whole
         (signal.SIGKILL, lambda: latest_checkpoint("run") == "run/model.ckpt-1000", 1450),
     ):
         process = helpers.start(helpers.SCRIPT, RUN, *flags)
-        helpers.wait_until(reached)
+        helpers.wait_until(reached, process)
         time.sleep(random.uniform(0, 0.3))
         process.send_signal(number)
         ends.append(helpers.finish(process))

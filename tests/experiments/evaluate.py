@@ -2,15 +2,8 @@
 
     python tests/experiments/evaluate.py outputs/seed1/generated.npy
 
-Each file holds uint8 digits, [N, 28, 28]; the first 10,000 are scored. The columns after n:
-
-    Frechet    distance to the test digits in the features of a small CNN; lower is better
-    Parzen     log-likelihood of the test digits in nats; higher is better
-    rarest     share of the rarest class in %; 10 is even
-    sure       share of digits to which the CNN gives a probability above 0.9, in %
-    share      of each class, 0 to 9, in %
-
-Frechet depends on N and on the CNN, trained anew with a fixed seed: compare rows of equal N.
+Each file holds uint8 digits, [N, 28, 28]; the first 10,000 are scored. README.md beside this file
+explains the scores. Compare Frechet in rows of equal N only.
 """
 
 import argparse
