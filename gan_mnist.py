@@ -11,20 +11,20 @@ an image x is a real digit. D maximizes the value V, and G minimizes it (equatio
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-E_x and E_z are means over real digits and noise. D's loss -V is a classifier's cross-entropy. It
-is log 4 = 1.39 if D answers 1/2 to everything. This is best if fakes are perfect, but a weak D does
-it, too: judge a run by its pictures. By default, G's loss is -E_z[log D(G(z))] instead. It, too,
-asks for a larger D(G(z)), but its gradient is strong even if D recognizes every fake (section 3).
+E_x and E_z are means over real digits and noise. D's loss -V is a classifier's cross-entropy, added
+up for both: log 4 = 1.39 if D answers 1/2 to everything. Perfect fakes leave D no better answer,
+but a weak D gives it, too: judge a run by its pictures. G never sees a real digit. It learns from
+D's gradient. By default, G's loss is -E_z[log D(G(z))] instead of V, whose gradient is weak if D
+recognizes every fake (section 3).
 
-Not in the paper: small tanh networks, Adam, the gradient penalty R1, a second G, whose weights
-average those of the first (the pictures show its digits), and more updates of G than of D. With 6
-in a row, G collapses: it draws a few images over and over.
+Not in the paper: small tanh networks, Adam, the gradient penalty R1, three updates of G for one of
+D (with six, G collapses: it draws a few images over and over), and a second G, whose weights
+average those of the first, which sways. The pictures are the second's.
 """
 
 import argparse
 import gzip
 import json
-import logging
 import os
 import sys
 import time
@@ -42,7 +42,6 @@ from PIL import Image, ImageDraw
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 matplotlib.rcdefaults()  # ignores a user's matplotlibrc
-logging.getLogger("tensorboard").setLevel("ERROR")  # it warns about resumed runs
 tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings
 tf.disable_v2_behavior()  # graphs and sessions
 tf.enable_resource_variables()  # updates do not change values read before
@@ -54,8 +53,8 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
-# These functions run once and compute no numbers: they describe a graph, and session.run computes
-# parts of it. To see h then, write h = tf.Print(h, [h]); a bare tf.print(h) does nothing.
+# Calling these functions computes no numbers. It adds operations to a graph, of which session.run
+# computes parts later. To see a tensor h then, write h = tf.Print(h, [h]); tf.print does nothing.
 def dense(inputs, units, scope):
     """A dense layer of variables scope/W and scope/b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
@@ -85,7 +84,7 @@ def discriminator_loss(logit_real, logit_fake):
 
 
 def minimax_loss(logit_fake):
-    """G_loss = E_z[log(1 - D(G(z)))], as in V, whose gradient is weak if D is sure of a fake."""
+    """G_loss = E_z[log(1 - D(G(z)))], G's part of V: a weak gradient if D is sure of a fake."""
     return tf.reduce_mean(tf.log_sigmoid(-logit_fake))
 
 
@@ -99,8 +98,8 @@ G_LOSSES = {"non_saturating": non_saturating_loss, "minimax": minimax_loss}  # c
 
 def r1_penalty(logit_real, x, gamma):
     """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9)."""
-    # Without R1, D can stay steep at real digits and push even a perfect G away from them again.
-    (gradient,) = tf.gradients(logit_real, x)  # row i is that of logit i, unless D mixes images
+    # Without R1, the logit can stay steep at real digits, and push even a perfect G away again.
+    (gradient,) = tf.gradients(logit_real, x)  # of the sum: row i is logit i's if D mixes no images
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -108,9 +107,9 @@ def r1_penalty(logit_real, x, gamma):
 def move_towards(averages, weights):
     """Returns an update that, in step n, moves averages 6 / (n + 5) of the way to the weights.
 
-    Step 1 copies them. Later, the last third of steps weighs 91 % (arXiv:1212.1824, section 4).
+    Step 1 copies them. Later, the last third of steps makes up 91 % (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # grows by 1 in each run
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # counts these updates
     share = 6 / (n + 5)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
@@ -118,7 +117,7 @@ def move_towards(averages, weights):
 class GAN:
     """The graph of the networks, losses and updates, and a session, which holds the variables.
 
-    session.run(part, {placeholder: array}) computes a part. It needs these placeholders:
+    session.run(part, {placeholder: array}) computes a part, given the inputs that it needs:
 
         D_update, D_loss, curves         x and z
         G_update, G_loss, generated      z
@@ -149,7 +148,7 @@ class GAN:
         with tf.name_scope("D_update"):  # D minimizes D_loss + R1; only theta_D changes
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
             self.D_update = D_adam.minimize(self.D_loss + R1, var_list=theta_D)
-        with tf.name_scope("G_update"):  # G minimizes G_loss through D; only theta_G changes
+        with tf.name_scope("G_update"):  # the gradient reaches theta_G through D, which is fixed
             G_adam = tf.train.AdamOptimizer(flags.g_learning_rate, flags.beta1, flags.beta2)
             self.G_update = G_adam.minimize(self.G_loss, var_list=theta_G)
         strays = [v.name for v in tf.trainable_variables() if v not in theta_G + theta_D]
@@ -158,7 +157,7 @@ class GAN:
 
         with tf.variable_scope("G_average"):  # the second G, which no optimizer changes
             self.generated = generator(self.z, flags.hidden_units)
-            averages = tf.trainable_variables("G_average/")  # trainable ones only
+            averages = tf.trainable_variables("G_average/")  # without a batch norm's statistics
             self.average_update = move_towards(averages, theta_G)
 
         with tf.name_scope("curves"):  # of the first G, which plays against D
@@ -168,7 +167,7 @@ class GAN:
             accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
             zero = tf.zeros([1, 1])  # the logit if D answers 1/2
             self.losses_at_half = [discriminator_loss(zero, zero), G_LOSSES[flags.g_loss](zero)]
-        # Outside scopes, which prefix tags. For curves.png, add tags to draw_curves, too.
+        # Add summaries here, as a name_scope would prefix tags. See draw_curves for curves.png.
         tf.summary.scalar("losses/D_loss", self.D_loss)  # without R1
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", D_real)
@@ -176,12 +175,12 @@ class GAN:
         tf.summary.scalar("accuracy/D", accuracy)
         self.curves = tf.summary.merge_all()  # all summaries so far, serialized
 
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # large layers: 0 (all cores)
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # 0 (all cores) for large layers
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
         self.saver = tf.train.Saver(save_relative_paths=True)  # a run can be moved
-        self.session.graph.finalize()  # operations made in the loop would pile up
+        self.session.graph.finalize()  # no new operations: in a loop, they would pile up
 
 
 # -------- training
@@ -211,8 +210,8 @@ def train_step(gan, flags, images, rng):
 DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-HELD_OUT = 256  # last images, not trained on; for the curves, with as many fixed z
-PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # multiples of 100, from 100
+HELD_OUT = 256  # last images, for the curves only, with as many fixed z
+PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # must be multiples of 100
 
 
 # -------- flags
@@ -221,7 +220,7 @@ def parse_flags(argv=None):
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(formatter_class=formatter, allow_abbrev=False)
     new_run = datetime.now().strftime("outputs/%Y-%m-%d_%H-%M-%S-%f")
-    parser.add_argument("--input_data_dir", type=Path, default=DATA_DIR, help="folder of images")
+    parser.add_argument("--input_data_dir", type=Path, default=DATA_DIR, help="folder of IDX files")
     parser.add_argument("--output_dir", type=Path, default=new_run, help="folder of the run")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="generate N digits")
     parser.add_argument("--seed", type=int, default=0, help="random seed, also of --sample")
@@ -280,17 +279,18 @@ def train(gan, flags, images, held_out, steps_done):
     fixed_z = noise(HELD_OUT, np.random.default_rng([flags.seed, 0]))
     fixed = {gan.x: held_out, gan.z: fixed_z}
     first_step = steps_done + 1 if steps_done else 0  # a new run also writes step 0
-    suffix = f".{first_step:07d}"  # tells apart files begun in the same second
-    writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=suffix)
-    # START: readers drop points of a killed process from first_step on.
+    suffix = f".{first_step:07d}"  # for files begun in the same second
+    writer = tf.summary.FileWriter(str(folder), filename_suffix=suffix)
+    # START: readers drop what a killed process wrote from first_step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
     if steps_done == 0:
+        writer.add_graph(gan.session.graph)
         writer.add_summary(gan.session.run(gan.curves, fixed), 0)
         write_samples(gan, fixed_z[:64], writer, folder, 0)
     start = time.time()
 
     for step in range(steps_done + 1, flags.max_steps + 1):
-        rng = np.random.default_rng([flags.seed, step])  # exact when resumed; dropout is not
+        rng = np.random.default_rng([flags.seed, step])  # the same draws after resuming
         train_step(gan, flags, images, rng)
 
         last = step == flags.max_steps
