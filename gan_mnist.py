@@ -4,27 +4,28 @@
     python gan_mnist.py --output_dir outputs/NAME  # starts or resumes the run NAME
     python gan_mnist.py --output_dir outputs/NAME --sample 100  # generates digits with it
 
-A run's folder gets flags, pictures, curves, events, checkpoints. After an edit, start a new run.
+A run's folder gets pictures, curves, events, checkpoints. After an edit, start a new run.
 
 A generator G turns noise z into images G(z). A discriminator D answers D(x), the probability that
 an image x is a real digit. D maximizes the value V, and G minimizes it (equation 1):
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-E_x and E_z are means over real digits and noise. D's loss -V is a classifier's cross-entropy, added
-up for both: log 4 = 1.39 if D answers 1/2 to everything. Perfect fakes leave D no better answer,
-but a weak D gives it, too: judge a run by its pictures. G never sees a real digit. It learns from
-D's gradient. By default, G's loss is -E_z[log D(G(z))] instead of V, whose gradient is weak if D
-recognizes every fake (section 3).
+E_x and E_z are means over real digits and noise. D's loss -V is a classifier's cross-entropy on
+real digits plus that on fakes: log 4 = 1.39 if D answers 1/2 to everything. Perfect fakes leave D
+no better answer, but a weak D answers 1/2, too: judge a run by its pictures. G never sees a real
+digit. It learns from how D's answer changes with the pixels of G(z). By default, G's loss is
+-E_z[log D(G(z))], as V is nearly flat for G if D recognizes every fake (section 3).
 
 Not in the paper: small tanh networks, Adam, the gradient penalty R1, three updates of G for one of
-D (with six, G collapses: it draws a few images over and over), and a second G, whose weights
-average those of the first, which sways. The pictures are the second's.
+D (with six, G collapses: it draws a few images over and over), and a second G, which draws the
+pictures: its weights are an average of the first's, which fluctuate.
 """
 
 import argparse
 import gzip
 import json
+import logging
 import os
 import sys
 import time
@@ -32,8 +33,8 @@ import zlib
 from datetime import datetime
 from pathlib import Path
 
-os.environ["MPLBACKEND"] = "agg"  # files only; a notebook's setting can break the import
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer start-up messages
+os.environ["MPLBACKEND"] = "agg"  # a notebook's can break the import
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import matplotlib.figure
 import numpy as np
@@ -41,10 +42,11 @@ import tensorflow.compat.v1 as tf
 from PIL import Image, ImageDraw
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-matplotlib.rcdefaults()  # ignores a user's matplotlibrc
-tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings
+matplotlib.rcdefaults()  # not a user's matplotlibrc
+logging.getLogger("tensorboard").setLevel("ERROR")  # it warns about resumed runs
+tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()  # graphs and sessions
-tf.enable_resource_variables()  # updates do not change values read before
+tf.enable_resource_variables()  # variables as in TensorFlow 2
 
 SIDE = 28  # pixels
 PIXELS = SIDE * SIDE
@@ -54,7 +56,7 @@ Z_SIZE = 100
 # ======== The GAN
 # -------- networks
 # Calling these functions computes no numbers. It adds operations to a graph, of which session.run
-# computes parts later. To see a tensor h then, write h = tf.Print(h, [h]); tf.print does nothing.
+# computes parts later. To print a tensor h then, write h = tf.Print(h, [h]); tf.print does nothing.
 def dense(inputs, units, scope):
     """A dense layer of variables scope/W and scope/b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):
@@ -71,7 +73,7 @@ def generator(z, hidden_units):
 
 
 def discriminator(x, hidden_units):
-    """Images [batch, PIXELS] in [0, 1] to logits [batch, 1], where D(x) = sigmoid(logit)."""
+    """Images [batch, PIXELS] in [0, 1] to logits [batch, 1], any numbers. D(x) = sigmoid(logit)."""
     hidden = tf.tanh(dense(x, hidden_units, "hidden"))
     return dense(hidden, 1, "output")
 
@@ -84,12 +86,12 @@ def discriminator_loss(logit_real, logit_fake):
 
 
 def minimax_loss(logit_fake):
-    """G_loss = E_z[log(1 - D(G(z)))], G's part of V: a weak gradient if D is sure of a fake."""
+    """G_loss = E_z[log(1 - D(G(z)))], as in V. Its slope by the logit is -D: 0 if D is sure."""
     return tf.reduce_mean(tf.log_sigmoid(-logit_fake))
 
 
 def non_saturating_loss(logit_fake):
-    """G_loss = -E_z[log D(G(z))], whose gradient stays strong if D is sure of a fake."""
+    """G_loss = -E_z[log D(G(z))]. Its slope by the logit is D - 1: -1 if D is sure of a fake."""
     return -tf.reduce_mean(tf.log_sigmoid(logit_fake))
 
 
@@ -98,8 +100,8 @@ G_LOSSES = {"non_saturating": non_saturating_loss, "minimax": minimax_loss}  # c
 
 def r1_penalty(logit_real, x, gamma):
     """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9)."""
-    # Without R1, the logit can stay steep at real digits, and push even a perfect G away again.
-    (gradient,) = tf.gradients(logit_real, x)  # of the sum: row i is logit i's if D mixes no images
+    # Without R1, D's gradient can stay large at real digits, and push even a perfect G away again.
+    (gradient,) = tf.gradients(logit_real, x)  # of the sum, so logit by logit without batch norm
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -109,7 +111,7 @@ def move_towards(averages, weights):
 
     Step 1 copies them. Later, the last third of steps makes up 91 % (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # counts these updates
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # counts the updates from 1
     share = 6 / (n + 5)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
@@ -135,7 +137,7 @@ class GAN:
             logit_real = discriminator(self.x, flags.hidden_units)
         with tf.variable_scope("D", reuse=True):  # the same D: get_variable returns its variables
             logit_fake = discriminator(fake, flags.hidden_units)
-        logit_real.shape.assert_is_compatible_with([None, 1])  # a logit for each image
+        logit_real.shape.assert_is_compatible_with([None, 1])  # one logit for each image
         theta_G = tf.trainable_variables("G/")  # G's weights, named G/...
         theta_D = tf.trainable_variables("D/")
 
@@ -157,7 +159,7 @@ class GAN:
 
         with tf.variable_scope("G_average"):  # the second G, which no optimizer changes
             self.generated = generator(self.z, flags.hidden_units)
-            averages = tf.trainable_variables("G_average/")  # without a batch norm's statistics
+            averages = tf.trainable_variables("G_average/")  # no batch norm's statistics
             self.average_update = move_towards(averages, theta_G)
 
         with tf.name_scope("curves"):  # of the first G, which plays against D
@@ -173,14 +175,14 @@ class GAN:
         tf.summary.scalar("probabilities/D_real", D_real)
         tf.summary.scalar("probabilities/D_fake", D_fake)
         tf.summary.scalar("accuracy/D", accuracy)
-        self.curves = tf.summary.merge_all()  # all summaries so far, serialized
+        self.curves = tf.summary.merge_all()  # all summaries above, as one part
 
         config = tf.ConfigProto(intra_op_parallelism_threads=1)  # 0 (all cores) for large layers
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
-        self.saver = tf.train.Saver(save_relative_paths=True)  # a run can be moved
-        self.session.graph.finalize()  # no new operations: in a loop, they would pile up
+        self.saver = tf.train.Saver(save_relative_paths=True)  # runs can be moved
+        self.session.graph.finalize()  # no new operations from here on
 
 
 # -------- training
@@ -210,8 +212,8 @@ def train_step(gan, flags, images, rng):
 DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-HELD_OUT = 256  # last images, for the curves only, with as many fixed z
-PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # must be multiples of 100
+HELD_OUT = 256  # last images, not trained on, for the curves; as many fixed z
+PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # multiples of 100, see train
 
 
 # -------- flags
@@ -280,17 +282,16 @@ def train(gan, flags, images, held_out, steps_done):
     fixed = {gan.x: held_out, gan.z: fixed_z}
     first_step = steps_done + 1 if steps_done else 0  # a new run also writes step 0
     suffix = f".{first_step:07d}"  # for files begun in the same second
-    writer = tf.summary.FileWriter(str(folder), filename_suffix=suffix)
-    # START: readers drop what a killed process wrote from first_step on.
+    writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=suffix)
+    # START: TensorBoard drops what a killed process wrote from first_step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
     if steps_done == 0:
-        writer.add_graph(gan.session.graph)
         writer.add_summary(gan.session.run(gan.curves, fixed), 0)
         write_samples(gan, fixed_z[:64], writer, folder, 0)
     start = time.time()
 
     for step in range(steps_done + 1, flags.max_steps + 1):
-        rng = np.random.default_rng([flags.seed, step])  # the same draws after resuming
+        rng = np.random.default_rng([flags.seed, step])  # the same x and z after resuming
         train_step(gan, flags, images, rng)
 
         last = step == flags.max_steps
@@ -302,7 +303,7 @@ def train(gan, flags, images, held_out, steps_done):
             if step in PICTURE_STEPS or last:
                 write_samples(gan, fixed_z[:64], writer, folder, step)
             if step % 1000 == 0 or step == 100 or last:
-                writer.flush()  # before save: a run resumed from it does not write these again
+                writer.flush()  # before save: a run resumed from it does not repeat these events
                 gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
                 speed = (step - steps_done) / (time.time() - start)
                 left = (flags.max_steps - step) / speed
@@ -358,7 +359,7 @@ def load_images(folder):
         options = {"cache_dir": ".", "cache_subdir": DATA_DIR, "file_hash": MNIST_SHA256}
         part = Path(tf.keras.utils.get_file("mnist.part", MNIST_URL, **options))
         paths = [part.with_name("train-images-idx3-ubyte.gz")]
-        part.replace(paths[0])  # get_file has checked its hash
+        part.replace(paths[0])  # its hash was right
     if not paths:
         sys.exit(f"No file train-images-idx3-ubyte (or .gz) below folder {folder}")
     path = min(paths, key=lambda path: (len(path.parts), path))
@@ -386,7 +387,7 @@ def write_samples(gan, z, writer, folder, step):
 
 def grid(images, caption):
     """Arranges images, uint8 [n, PIXELS], in a square, at twice their size, above a caption."""
-    rows = int(np.ceil(np.sqrt(len(images))))  # and as many columns
+    rows = int(np.ceil(np.sqrt(len(images))))
     tiles = np.pad(images, [(0, rows**2 - len(images)), (0, 0)]).reshape(rows, rows, SIDE, SIDE)
     square = tiles.swapaxes(1, 2).reshape(rows * SIDE, rows * SIDE)  # via [row, y, column, x]
     doubled = square.repeat(2, axis=0).repeat(2, axis=1)
