@@ -19,7 +19,7 @@ digit. It learns from how D's answer changes with the pixels of G(z). By default
 
 Not in the paper: small tanh networks, Adam, the gradient penalty R1, three updates of G for one of
 D (with six, G collapses: it draws a few images over and over), and a second G, which draws the
-pictures: its weights are an average of the first's, which fluctuate.
+pictures: its weights are those of the first, averaged over recent steps.
 """
 
 import argparse
@@ -55,11 +55,11 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
-# Calling these functions computes no numbers. It adds operations to a graph, of which session.run
-# computes parts later. To print a tensor h then, write h = tf.Print(h, [h]); tf.print does nothing.
+# Calling these functions computes no numbers. It adds operations to a graph; session.run computes
+# parts of it later. To see values, write h = tf.Print(h, [h]); print and tf.print will not do.
 def dense(inputs, units, scope):
     """A dense layer of variables scope/W and scope/b: [batch, n] to [batch, units]."""
-    with tf.variable_scope(scope):
+    with tf.variable_scope(scope):  # scopes prefix names: G/hidden/W
         initializer = tf.truncated_normal_initializer(stddev=0.1)
         W = tf.get_variable("W", [inputs.shape[-1], units], initializer=initializer)
         b = tf.get_variable("b", [units], initializer=tf.constant_initializer(0.1))
@@ -86,7 +86,7 @@ def discriminator_loss(logit_real, logit_fake):
 
 
 def minimax_loss(logit_fake):
-    """G_loss = E_z[log(1 - D(G(z)))], as in V. Its slope by the logit is -D: 0 if D is sure."""
+    """G_loss = E_z[log(1 - D(G(z)))]. Its slope by the logit is -D: 0 if D is sure of a fake."""
     return tf.reduce_mean(tf.log_sigmoid(-logit_fake))
 
 
@@ -101,7 +101,7 @@ G_LOSSES = {"non_saturating": non_saturating_loss, "minimax": minimax_loss}  # c
 def r1_penalty(logit_real, x, gamma):
     """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9)."""
     # Without R1, D's gradient can stay large at real digits, and push even a perfect G away again.
-    (gradient,) = tf.gradients(logit_real, x)  # of the sum, so logit by logit without batch norm
+    (gradient,) = tf.gradients(logit_real, x)  # row i: of logit i (batch norm would mix rows)
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -138,7 +138,7 @@ class GAN:
         with tf.variable_scope("D", reuse=True):  # the same D: get_variable returns its variables
             logit_fake = discriminator(fake, flags.hidden_units)
         logit_real.shape.assert_is_compatible_with([None, 1])  # one logit for each image
-        theta_G = tf.trainable_variables("G/")  # G's weights, named G/...
+        theta_G = tf.trainable_variables("G/")  # G's weights
         theta_D = tf.trainable_variables("D/")
 
         with tf.name_scope("D_loss"):  # a name_scope is a box in TensorBoard's graph
@@ -147,7 +147,7 @@ class GAN:
             self.G_loss = G_LOSSES[flags.g_loss](logit_fake)
         with tf.name_scope("R1"):
             R1 = r1_penalty(logit_real, self.x, flags.r1_gamma) if flags.r1_gamma else 0.0
-        with tf.name_scope("D_update"):  # D minimizes D_loss + R1; only theta_D changes
+        with tf.name_scope("D_update"):  # one Adam step on D_loss + R1, which moves only theta_D
             D_adam = tf.train.AdamOptimizer(flags.d_learning_rate, flags.beta1, flags.beta2)
             self.D_update = D_adam.minimize(self.D_loss + R1, var_list=theta_D)
         with tf.name_scope("G_update"):  # the gradient reaches theta_G through D, which is fixed
@@ -159,7 +159,7 @@ class GAN:
 
         with tf.variable_scope("G_average"):  # the second G, which no optimizer changes
             self.generated = generator(self.z, flags.hidden_units)
-            averages = tf.trainable_variables("G_average/")  # no batch norm's statistics
+            averages = tf.trainable_variables("G_average/")  # non-trainable state is not averaged
             self.average_update = move_towards(averages, theta_G)
 
         with tf.name_scope("curves"):  # of the first G, which plays against D
@@ -169,13 +169,13 @@ class GAN:
             accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
             zero = tf.zeros([1, 1])  # the logit if D answers 1/2
             self.losses_at_half = [discriminator_loss(zero, zero), G_LOSSES[flags.g_loss](zero)]
-        # Add summaries here, as a name_scope would prefix tags. See draw_curves for curves.png.
+        # Add summaries here (scopes prefix tags), as GROUP/NAME: a tag "R1" would become "R1_1".
         tf.summary.scalar("losses/D_loss", self.D_loss)  # without R1
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", D_real)
         tf.summary.scalar("probabilities/D_fake", D_fake)
         tf.summary.scalar("accuracy/D", accuracy)
-        self.curves = tf.summary.merge_all()  # all summaries above, as one part
+        self.curves = tf.summary.merge_all()  # all above; for curves.png, see draw_curves
 
         config = tf.ConfigProto(intra_op_parallelism_threads=1)  # 0 (all cores) for large layers
         config.gpu_options.allow_growth = True
@@ -212,8 +212,8 @@ def train_step(gan, flags, images, rng):
 DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-HELD_OUT = 256  # last images, not trained on, for the curves; as many fixed z
-PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # multiples of 100, see train
+HELD_OUT = 256  # last images, not trained on: the curves use them, and as many fixed z
+PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # only multiples of 100 count
 
 
 # -------- flags
@@ -255,7 +255,7 @@ def parse_flags(argv=None):
 
 # -------- runs
 def start_or_resume(flags):
-    """Trains the run in flags.output_dir, new or resumed, and draws its curves and animation."""
+    """Trains a run, new or resumed, and draws its curves and animation."""
     folder = flags.output_dir
     gan = GAN(flags)
     steps_done = restore(gan, folder)
@@ -280,7 +280,7 @@ def train(gan, flags, images, held_out, steps_done):
     folder = flags.output_dir
     fixed_z = noise(HELD_OUT, np.random.default_rng([flags.seed, 0]))
     fixed = {gan.x: held_out, gan.z: fixed_z}
-    first_step = steps_done + 1 if steps_done else 0  # a new run also writes step 0
+    first_step = steps_done + 1 if steps_done else 0
     suffix = f".{first_step:07d}"  # for files begun in the same second
     writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=suffix)
     # START: TensorBoard drops what a killed process wrote from first_step on.
@@ -303,7 +303,7 @@ def train(gan, flags, images, held_out, steps_done):
             if step in PICTURE_STEPS or last:
                 write_samples(gan, fixed_z[:64], writer, folder, step)
             if step % 1000 == 0 or step == 100 or last:
-                writer.flush()  # before save: a run resumed from it does not repeat these events
+                writer.flush()  # before save, so that no event up to a checkpoint is missing
                 gan.saver.save(gan.session, f"{folder}/model.ckpt", step, write_meta_graph=False)
                 speed = (step - steps_done) / (time.time() - start)
                 left = (flags.max_steps - step) / speed
