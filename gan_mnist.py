@@ -11,7 +11,7 @@ an image x is a real digit. D maximizes the value V, and G minimizes it (equatio
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-E_x and E_z are means over real digits and noise. D's loss -V is a classifier's cross-entropy on
+E_x and E_z are means over real digits and noise. D's loss, -V, is a classifier's cross-entropy on
 real digits plus that on fakes: log 4 = 1.39 if D answers 1/2 to everything. Perfect fakes leave D
 no better answer, but a weak D answers 1/2, too: judge a run by its pictures. G never sees a real
 digit. It learns from how D's answer changes with the pixels of G(z). By default, G's loss is
@@ -33,7 +33,7 @@ import zlib
 from datetime import datetime
 from pathlib import Path
 
-os.environ["MPLBACKEND"] = "agg"  # a notebook's can break the import
+os.environ["MPLBACKEND"] = "agg"  # a notebook sets one that can fail
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import matplotlib.figure
@@ -55,8 +55,8 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
-# Calling these functions computes no numbers. It adds operations to a graph; session.run computes
-# parts of it later. To see values, write h = tf.Print(h, [h]); print and tf.print will not do.
+# Calling these functions computes no numbers. It builds a graph, with the flags as constants, of
+# which session.run computes parts. To see h, write h = tf.Print(h, [h]); tf.print(h) does nothing.
 def dense(inputs, units, scope):
     """A dense layer of variables scope/W and scope/b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):  # scopes prefix names: G/hidden/W
@@ -101,7 +101,7 @@ G_LOSSES = {"non_saturating": non_saturating_loss, "minimax": minimax_loss}  # c
 def r1_penalty(logit_real, x, gamma):
     """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9)."""
     # Without R1, D's gradient can stay large at real digits, and push even a perfect G away again.
-    (gradient,) = tf.gradients(logit_real, x)  # row i: of logit i (batch norm would mix rows)
+    (gradient,) = tf.gradients(logit_real, x)  # of the sum: row i is logit i's (without batch norm)
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -111,7 +111,7 @@ def move_towards(averages, weights):
 
     Step 1 copies them. Later, the last third of steps makes up 91 % (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # counts the updates from 1
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # each run adds 1: 1, 2, ...
     share = 6 / (n + 5)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
@@ -169,7 +169,7 @@ class GAN:
             accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
             zero = tf.zeros([1, 1])  # the logit if D answers 1/2
             self.losses_at_half = [discriminator_loss(zero, zero), G_LOSSES[flags.g_loss](zero)]
-        # Add summaries here (scopes prefix tags), as GROUP/NAME: a tag "R1" would become "R1_1".
+        # Add summaries here, outside scopes. A scope's name as tag ("R1", "D/hidden") gets "_1".
         tf.summary.scalar("losses/D_loss", self.D_loss)  # without R1
         tf.summary.scalar("losses/G_loss", self.G_loss)
         tf.summary.scalar("probabilities/D_real", D_real)
@@ -213,7 +213,7 @@ DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
 HELD_OUT = 256  # last images, not trained on: the curves use them, and as many fixed z
-PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # only multiples of 100 count
+PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # use multiples of 100
 
 
 # -------- flags
@@ -281,9 +281,9 @@ def train(gan, flags, images, held_out, steps_done):
     fixed_z = noise(HELD_OUT, np.random.default_rng([flags.seed, 0]))
     fixed = {gan.x: held_out, gan.z: fixed_z}
     first_step = steps_done + 1 if steps_done else 0
-    suffix = f".{first_step:07d}"  # for files begun in the same second
+    suffix = f".{first_step:07d}"  # tells apart files of one second
     writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=suffix)
-    # START: TensorBoard drops what a killed process wrote from first_step on.
+    # Makes TensorBoard drop what a killed process wrote from first_step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
     if steps_done == 0:
         writer.add_summary(gan.session.run(gan.curves, fixed), 0)
