@@ -7,14 +7,14 @@
 A run's folder gets pictures, curves, events, checkpoints. After an edit, start a new run.
 
 A generator G turns noise z into images G(z). A discriminator D answers D(x), the probability that
-an image x is a real digit. D maximizes the value V, and G minimizes it (equation 1):
+an image x is a real digit. In turns, D maximizes the value V, and G minimizes it (equation 1):
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
 E_x and E_z are means over real digits and noise. D's loss, -V, is a classifier's cross-entropy on
-real digits plus that on fakes: log 4 = 1.39 if D answers 1/2 to everything. Perfect fakes leave D
-no better answer, but a weak D answers 1/2, too: judge a run by its pictures. G never sees a real
-digit. It learns from how D's answer changes with the pixels of G(z). By default, G's loss is
+real digits plus that on fakes: log 4 = 1.39 if D answers 1/2 to everything. That is D's best answer
+to perfect fakes, but also a weak D's: judge a run by its pictures. G never sees a real digit. It
+learns from how D's answer changes with the pixels of G(z). By default, G's loss is
 -E_z[log D(G(z))], as V is nearly flat for G if D recognizes every fake (section 3).
 
 Not in the paper: small tanh networks, Adam, the gradient penalty R1, three updates of G for one of
@@ -55,8 +55,8 @@ Z_SIZE = 100
 
 # ======== The GAN
 # -------- networks
-# Calling these functions computes no numbers. It builds a graph, with the flags as constants, of
-# which session.run computes parts. To see h, write h = tf.Print(h, [h]); tf.print(h) does nothing.
+# Calling these functions computes no numbers. It adds to a graph, with the flags as constants, and
+# session.run computes parts of it. To see h, put h = tf.Print(h, [h]) before its use, not tf.print.
 def dense(inputs, units, scope):
     """A dense layer of variables scope/W and scope/b: [batch, n] to [batch, units]."""
     with tf.variable_scope(scope):  # scopes prefix names: G/hidden/W
@@ -67,13 +67,13 @@ def dense(inputs, units, scope):
 
 
 def generator(z, hidden_units):
-    """G(z): noise [batch, Z_SIZE] in [-1, 1) to images [batch, PIXELS] in [0, 1]."""
+    """G(z): noise [batch, Z_SIZE] in [-1, 1) to images [batch, PIXELS] in [0, 1], as x is."""
     hidden = tf.tanh(dense(z, hidden_units, "hidden"))
     return tf.sigmoid(dense(hidden, PIXELS, "output"))
 
 
 def discriminator(x, hidden_units):
-    """Images [batch, PIXELS] in [0, 1] to logits [batch, 1], any numbers. D(x) = sigmoid(logit)."""
+    """Images [batch, PIXELS] in [0, 1] to logits [batch, 1]. No sigmoid yet: D(x) = sigmoid(logit)."""
     hidden = tf.tanh(dense(x, hidden_units, "hidden"))
     return dense(hidden, 1, "output")
 
@@ -101,7 +101,7 @@ G_LOSSES = {"non_saturating": non_saturating_loss, "minimax": minimax_loss}  # c
 def r1_penalty(logit_real, x, gamma):
     """R1 = gamma / 2 * E_x[|grad_x logit|^2] (arXiv:1801.04406, equation 9)."""
     # Without R1, D's gradient can stay large at real digits, and push even a perfect G away again.
-    (gradient,) = tf.gradients(logit_real, x)  # of the sum: row i is logit i's (without batch norm)
+    (gradient,) = tf.gradients(logit_real, x)  # row i: of logit i, if no layer mixes images
     return gamma / 2 * tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
 
@@ -109,9 +109,9 @@ def r1_penalty(logit_real, x, gamma):
 def move_towards(averages, weights):
     """Returns an update that, in step n, moves averages 6 / (n + 5) of the way to the weights.
 
-    Step 1 copies them. Later, the last third of steps makes up 91 % (arXiv:1212.1824, section 4).
+    Step 1 copies them. Later, the last third of steps has 91 % weight (arXiv:1212.1824, section 4).
     """
-    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # each run adds 1: 1, 2, ...
+    n = tf.Variable(0.0, trainable=False, name="n").assign_add(1.0)  # the step: 1, 2, ...
     share = 6 / (n + 5)
     return tf.group(*[a.assign_add(share * (w - a)) for a, w in zip(averages, weights)])
 
@@ -167,7 +167,7 @@ class GAN:
             D_fake = tf.reduce_mean(tf.sigmoid(logit_fake))
             correct = tf.concat([logit_real > 0, logit_fake <= 0], axis=0)  # logit 0 is D = 1/2
             accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
-            zero = tf.zeros([1, 1])  # the logit if D answers 1/2
+            zero = tf.zeros([1, 1])  # for dashed lines in curves.png
             self.losses_at_half = [discriminator_loss(zero, zero), G_LOSSES[flags.g_loss](zero)]
         # Add summaries here, outside scopes. A scope's name as tag ("R1", "D/hidden") gets "_1".
         tf.summary.scalar("losses/D_loss", self.D_loss)  # without R1
@@ -177,7 +177,7 @@ class GAN:
         tf.summary.scalar("accuracy/D", accuracy)
         self.curves = tf.summary.merge_all()  # all above; for curves.png, see draw_curves
 
-        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # 0 (all cores) for large layers
+        config = tf.ConfigProto(intra_op_parallelism_threads=1)  # for small layers; 0: all cores
         config.gpu_options.allow_growth = True
         self.session = tf.Session(config=config)
         self.session.run(tf.global_variables_initializer())
@@ -212,7 +212,7 @@ def train_step(gan, flags, images, rng):
 DATA_DIR = "MNIST_data"
 MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz"
 MNIST_SHA256 = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-HELD_OUT = 256  # last images, not trained on: the curves use them, and as many fixed z
+HELD_OUT = 256  # last images, not trained on: for the curves, with as many fixed z
 PICTURE_STEPS = [m * 10**k for k in range(2, 7) for m in (1, 2, 5)]  # use multiples of 100
 
 
@@ -281,7 +281,7 @@ def train(gan, flags, images, held_out, steps_done):
     fixed_z = noise(HELD_OUT, np.random.default_rng([flags.seed, 0]))
     fixed = {gan.x: held_out, gan.z: fixed_z}
     first_step = steps_done + 1 if steps_done else 0
-    suffix = f".{first_step:07d}"  # tells apart files of one second
+    suffix = f".{first_step:07d}"  # file names tell only seconds
     writer = tf.summary.FileWriter(str(folder), gan.session.graph, filename_suffix=suffix)
     # Makes TensorBoard drop what a killed process wrote from first_step on.
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
@@ -314,7 +314,7 @@ def train(gan, flags, images, held_out, steps_done):
 def generate(gan, z):
     """Generates images with the second G: uint8 [n, PIXELS], from z [n, Z_SIZE]."""
     images = gan.session.run(gan.generated, {gan.z: z})
-    return np.uint8(np.clip(np.rint(255 * images), 0, 255))  # an edited G may leave [0, 1]
+    return np.uint8(np.clip(np.rint(255 * images), 0, 255))  # for a tanh G, scale x and this
 
 
 def sample(flags):
