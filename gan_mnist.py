@@ -73,7 +73,7 @@ def generator(z, hidden_units):
 
 
 def discriminator(x, hidden_units):
-    """Images [batch, PIXELS] in [0, 1] to logits [batch, 1]. No sigmoid yet: D(x) = sigmoid(logit)."""
+    """x [batch, PIXELS] in [0, 1] to logits [batch, 1]. No sigmoid yet: D(x) = sigmoid(logit)."""
     hidden = tf.tanh(dense(x, hidden_units, "hidden"))
     return dense(hidden, 1, "output")
 
