@@ -343,7 +343,7 @@ def restore(gan, folder):
         if saved.get(name) != shapes.get(name):
             sys.exit(f"{path} belongs to another network: {name} differs. Start a new run.")
     gan.saver.restore(gan.session, path)
-    gan.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # to keep only 5
+    gan.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # keeps 5
     return int(path.split("-")[-1])
 
 
@@ -359,7 +359,7 @@ def load_images(folder):
         options = {"cache_dir": ".", "cache_subdir": DATA_DIR, "file_hash": MNIST_SHA256}
         part = Path(tf.keras.utils.get_file("mnist.part", MNIST_URL, **options))
         paths = [part.with_name("train-images-idx3-ubyte.gz")]
-        part.replace(paths[0])  # its hash was right
+        part.replace(paths[0])  # TensorFlow 2 checked the hash
     if not paths:
         sys.exit(f"No file train-images-idx3-ubyte (or .gz) below folder {folder}")
     path = min(paths, key=lambda path: (len(path.parts), path))
